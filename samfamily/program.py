@@ -1,0 +1,147 @@
+"""The protocol between a variant and its drivers: what a program asks for, what it returns, and how one is driven.
+
+A variant's program is a generator.  It *yields a request* and is *sent the answer*:
+
+| request | answer |
+|---|---|
+| a `Vec` | the gradient of the loss at that point, a `Vec` |
+| `HessianVector(w, v)` | the Hessian at `w` times `v`, a `Vec` |
+
+and it returns a `Step`.  A driver knows how its framework answers and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from inspect import isgenerator
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+
+from samfamily.space import Scalar, Vec
+
+T = TypeVar("T")
+
+
+class HessianVector(NamedTuple):
+    r"""The request for \(\nabla^2 L(w)\,v\)."""
+
+    w: Vec
+    v: Vec
+
+
+Request: TypeAlias = Vec | HessianVector
+Asking: TypeAlias = Generator[Request, Any, T]
+"""A generator that yields requests, is sent their answers and returns a `T`."""
+
+
+class State(NamedTuple):
+    """What a variant carries from step to step: created by `Variant.init`, of one structure ever after.
+
+    Attributes:
+        step: how many steps have been taken; a schedule of the radius is a function of it.
+        ascent: the memory that the ascent owns; a NamedTuple of Vecs and scalars, or `()`.
+        radius: likewise for the radius.
+        descent: likewise for the descent.
+    """
+
+    step: Scalar = 0
+    ascent: Any = ()
+    radius: Any = ()
+    descent: Any = ()
+
+
+class Step(NamedTuple):
+    r"""What a program returns.
+
+    Attributes:
+        gradient: the vector that the base optimizer follows.
+        state: the state for the next step.
+        dual_norm: \(\lVert d\rVert_*\) of the first ascent direction; in units of loss per unit of radius.
+        radius: \(\rho\) of the last climb, 0 if there was none; in the units of the ball.
+    """
+
+    gradient: Vec
+    state: State
+    dual_norm: Scalar
+    radius: Scalar
+
+
+class StepInfo(NamedTuple):
+    r"""What the last step did; every figure is a 0-d array of the framework, and reading one may synchronise.
+
+    Attributes:
+        loss: the loss at w, before the step.
+        perturbed_loss: the loss at the last perturbed point; equal to `loss` if there was none.
+        dual_norm: \(\lVert d\rVert_*\) of the ascent direction at w.
+        radius: how far the adversary went, \(\rho\).
+        gradient_evaluations: gradients of the whole batch that the step cost.
+        active: whether the weights were perturbed.
+    """
+
+    loss: Scalar
+    perturbed_loss: Scalar
+    dual_norm: Scalar
+    radius: Scalar
+    gradient_evaluations: Scalar
+    active: Scalar
+
+
+def drive(program: Asking[T], answer: Callable[[Request], Any]) -> T:
+    """Run a program to its end, answering each of its requests with `answer(request)`, and return its result."""
+    try:
+        request = next(program)
+        while True:
+            request = program.send(answer(request))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        program.close()
+
+
+def ask(result: T | Asking[T]) -> Asking[T]:
+    """Return what an axis member returned, having run it first if it is a generator that makes requests.
+
+    So a member may be either, and a program says `x = yield from ask(member(...))`.
+
+    Args:
+        result: a value, or a generator that returns one.
+
+    Returns:
+        The value.
+    """
+    if isgenerator(result):
+        return (yield from cast(Asking[T], result))
+    return cast(T, result)
+
+
+def shard_count(examples: int, m: int) -> int:
+    """Return how many shards of `m` examples a batch has; raise ValueError where `m` does not divide it."""
+    if examples < 1 or examples % m:
+        valid = [k for k in range(1, examples + 1) if examples % k == 0]
+        raise ValueError(
+            f"m = {m} does not divide the batch of {examples} examples: use one of m = {valid}, "
+            f"or a batch size that is a multiple of {m} (drop or pad the last, smaller batch)"
+        )
+    return examples // m
+
+
+def mean(items: Iterable[Any]) -> Any:
+    """Return the mean over shards of `Step`s, `StepInfo`s or other tuples of Vecs and scalars, entry by entry.
+
+    Consumes `items` one at a time, so that only a running sum is kept.  A single item comes back as it is.
+    """
+    items = iter(items)
+    total, count = next(items), 1
+    for item in items:
+        total, count = _zip(lambda a, b: a + b, total, item), count + 1
+    return total if count == 1 else _zip(lambda a, _: a * (1 / count), total, total)
+
+
+def _zip(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    """Apply `function` to corresponding Vecs and scalars of two equal structures of tuples; counters pass through."""
+    if isinstance(a, State):
+        return State(a.step, *(_zip(function, x, y) for x, y in zip(a[1:], b[1:], strict=True)))
+    if isinstance(a, tuple):
+        parts = (_zip(function, x, y) for x, y in zip(a, b, strict=True))
+        return type(a)(*parts) if hasattr(a, "_fields") else tuple(parts)
+    return function(a, b)

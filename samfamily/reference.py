@@ -1,0 +1,173 @@
+"""The NumPy space and driver: the executable definition that every adapter is held to.
+
+Plain enough to be read in one sitting, and never fast.  Scalars are float64 whatever the leaves are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from samfamily.program import HessianVector, Request, State, drive, mean, shard_count
+from samfamily.space import Array, Leaf, Leaves, Scalar, Space, Vec
+from samfamily.variant import Variant
+
+Weights: TypeAlias = list[Array]
+Loss: TypeAlias = Callable[..., tuple[float, Weights]]
+"""`f(w, *batch) -> (loss, gradients)`: `w` and `gradients` are lists of ndarrays, all of one length."""
+
+
+class NumpySpace(Space):
+    """The space of tuples of ndarrays.
+
+    Args:
+        leaves: how many leaves a tree has, or their names, or one `Leaf` for each.
+    """
+
+    def __init__(self, leaves: int | Sequence[str | Leaf]) -> None:
+        named = [""] * leaves if isinstance(leaves, int) else leaves
+        self.leaves = tuple(leaf if isinstance(leaf, Leaf) else Leaf(leaf) for leaf in named)
+
+    def scale(self, a: Scalar, x: Leaves) -> Leaves:
+        """See `Space.scale`."""
+        return tuple(np.asarray(a * u, u.dtype) for u in x)
+
+    def axpby(self, a: Scalar, x: Leaves, b: Scalar, y: Leaves) -> Leaves:
+        """See `Space.axpby`."""
+        return tuple(np.asarray(a * u + b * v, v.dtype) for u, v in zip(x, y, strict=True))
+
+    def multiply(self, x: Leaves, y: Leaves) -> Leaves:
+        """See `Space.multiply`."""
+        return tuple(np.asarray(u * v, v.dtype) for u, v in zip(x, y, strict=True))
+
+    def inner(self, x: Leaves, y: Leaves) -> Scalar:
+        """See `Space.inner`."""
+        a, b = _unit(self.norm(x, inf)), _unit(self.norm(y, inf))
+        parts = (np.sum(np.conj(_wide(u) / a) * (_wide(v) / b)).real for u, v in zip(x, y, strict=True))
+        return a * (b * sum(parts, np.float64(0)))
+
+    def norm(self, x: Leaves, q: float) -> Scalar:
+        """See `Space.norm`."""
+        largest = max((np.max(np.abs(_wide(u))) for u in x if u.size), default=np.float64(0))
+        if q == inf:
+            return largest
+        unit = _unit(largest)
+        return unit * sum((np.sum(np.abs(_wide(u) / unit) ** q) for u in x), np.float64(0)) ** (1 / q)
+
+    def sign(self, x: Array) -> Array:
+        """See `Space.sign`."""
+        return np.sign(x)
+
+    def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
+        """See `Space.where`."""
+        return np.where(condition, a, b)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.promote_types(x.dtype, np.float64))
+
+
+def _unit(largest: Scalar) -> Scalar:
+    """Return what to divide by before squaring: the largest entry, or 1 where that is 0 or not finite."""
+    return largest if 0 < largest < inf else np.float64(1)
+
+
+def value_and_grad(
+    f: Loss, variant: Variant, names: Sequence[str | Leaf] | None = None
+) -> Callable[..., tuple[float, Weights]]:
+    r"""Return `vg(w, *batch) -> (loss, gradients)`: the loss at w, and what the base optimizer should follow.
+
+    Args:
+        f: returns the loss and its gradients; with `second_order` it must accept complex weights, as the
+            Hessian-vector product is \(\mathrm{Im}\,\nabla L(w + i h v) / h\), exact to rounding.
+        variant: a row without memory.
+        names: the names of the leaves, where a metric asks for them.
+
+    Returns:
+        The function; `batch` are arrays whose first axis counts examples.
+
+    Raises:
+        ValueError: a variant with memory.
+
+    Example:
+        >>> from samfamily import SAM
+        >>> vg = value_and_grad(lambda w: (float(np.sum(w[0] ** 3)), [3 * w[0] ** 2]), SAM(rho=0.1))
+        >>> vg([np.array([1.0])])
+        (1.0, [array([3.63])])
+    """
+    if variant.stateful:
+        raise ValueError(f"{variant.name} has a memory or a schedule: use samfamily.reference.sharpness_aware")
+
+    def vg(w: Weights, *batch: Array) -> tuple[float, Weights]:
+        result, _ = sharpness_aware(f, variant, names).value_and_grad(w, State(), *batch)
+        return result
+
+    return vg
+
+
+class sharpness_aware:  # noqa: N801  called like the function of the same name in the JAX adapter
+    """The driver for rows with memory.
+
+    Args:
+        f: as for `value_and_grad`.
+        variant: any row.
+        names: as for `value_and_grad`.
+
+    Example:
+        >>> from samfamily import SAM
+        >>> sa = sharpness_aware(lambda w: (float(w[0] ** 2), [2 * w[0]]), SAM(rho=lambda step: 0.1 * step))
+        >>> w = [np.array(1.0)]
+        >>> state = sa.init(w)
+        >>> for _ in range(2):
+        ...     (loss, gradients), state = sa.value_and_grad(w, state)
+        ...     print(round(float(gradients[0]), 12), state.step)
+        2.0 1
+        2.2 2
+    """
+
+    def __init__(self, f: Loss, variant: Variant, names: Sequence[str | Leaf] | None = None) -> None:
+        self.f, self.variant, self.names = f, variant, names
+
+    def init(self, w: Weights) -> State:
+        """Return the state before the first step."""
+        return self.variant.init(self._vec(w))
+
+    def value_and_grad(self, w: Weights, state: State, *batch: Array) -> tuple[tuple[float, Weights], State]:
+        """Return `((loss, gradients), state)`: the loss at w, what to follow, and the next state."""
+        start = self._vec(w)
+        losses: list[float] = []
+        step = mean(self._step(start, state, losses, shard) for shard in self._shards(batch))
+        return (float(np.mean(losses)), list(step.gradient.collapse())), step.state
+
+    def _step(self, w: Vec, state: State, losses: list[float], batch: Sequence[Array]) -> Any:
+        def answer(request: Request) -> Vec:
+            if isinstance(request, HessianVector):
+                return Vec(w.space, self._hessian_vector(request, batch))
+            loss, gradients = self.f(list(request.collapse()), *batch)
+            if request is w:
+                losses.append(loss)
+            return Vec(w.space, tuple(gradients))
+
+        return drive(self.variant.program(w, state), answer)
+
+    def _hessian_vector(self, request: HessianVector, batch: Sequence[Array]) -> Leaves:
+        h = 1e-100
+        pairs = zip(request.w.collapse(), request.v.collapse(), strict=True)
+        gradients = self.f([x + 1j * h * v for x, v in pairs], *batch)[1]
+        if not all(np.iscomplexobj(x) for x in gradients):
+            raise TypeError("second_order differentiates f's gradients by a complex step: f must keep complex weights")
+        return tuple(np.asarray(x.imag / h) for x in gradients)
+
+    def _shards(self, batch: Sequence[Array]) -> list[Sequence[Array]]:
+        if self.variant.m is None:
+            return [batch]
+        if not batch:
+            raise ValueError(f"{self.variant.name} with m = {self.variant.m} shards the batch: pass its arrays after w")
+        m, examples = self.variant.m, len(batch[0])
+        return [[x[i * m : (i + 1) * m] for x in batch] for i in range(shard_count(examples, m))]
+
+    def _vec(self, w: Weights) -> Vec:
+        return Vec(NumpySpace(self.names or len(w)), tuple(np.asarray(x) for x in w))

@@ -1,0 +1,175 @@
+r"""Space and Vec: the vector algebra in which the whole family is written.
+
+A parameter tree is a point \(w\) of a real inner-product space whose coordinates are spread over *leaves* (arrays of
+any shape).  `Space` is the short list of operations that a framework supplies on such trees; `Vec` is arithmetic over
+them.  Whoever writes a variant writes `w + rho * ball.maximiser(d)` and never meets a framework; whoever adds a
+framework implements the seven operations below and never meets a variant.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Array: TypeAlias = Any
+"""An array of whichever framework the space belongs to."""
+Scalar: TypeAlias = Any
+"""A Python number or a 0-d array of the framework; reading it may synchronise, so the core never does."""
+Leaves: TypeAlias = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What an adapter knows about one leaf of the parameter tree.
+
+    Attributes:
+        name: the leaf's path, such as `"conv.0.weight"`; empty if the adapter was not told.
+        filter_axis: the axis that counts the filters of a weight (0 in PyTorch and equinox, -1 for a flax `kernel`).
+    """
+
+    name: str = ""
+    filter_axis: int = 0
+
+
+class Space(ABC):
+    r"""The operations that a framework supplies on the leaves of a tree.
+
+    Every operation is pure: it returns new leaves and leaves its arguments alone.  Leaves keep their shape and dtype;
+    scalars are accumulated in float32 or wider and stay 0-d arrays of the framework.
+
+    Attributes:
+        leaves: one `Leaf` for each array of the tree, in order.
+    """
+
+    leaves: tuple[Leaf, ...]
+
+    @abstractmethod
+    def scale(self, a: Scalar, x: Leaves) -> Leaves:
+        r"""Return \(a x\)."""
+
+    @abstractmethod
+    def axpby(self, a: Scalar, x: Leaves, b: Scalar, y: Leaves) -> Leaves:
+        r"""Return \(a x + b y\), in the dtypes of `y`; one pass over memory where `b` is the number 1."""
+
+    @abstractmethod
+    def multiply(self, x: Leaves, y: Leaves) -> Leaves:
+        r"""Return \(x \odot y\) elementwise, in the dtypes of `y`; a leaf of `x` may be anything that broadcasts."""
+
+    @abstractmethod
+    def inner(self, x: Leaves, y: Leaves) -> Scalar:
+        r"""Return \(\mathrm{Re}\,\langle x, y\rangle\) over all leaves; does not overflow before its result does."""
+
+    @abstractmethod
+    def norm(self, x: Leaves, q: float) -> Scalar:
+        r"""Return \(\lVert x\rVert_q = (\sum_i |x_i|^q)^{1/q}\) over all leaves, \(q \in [1, \infty]\).
+
+        Does not overflow or underflow before its result does; is zero, with a zero derivative, at zero.
+        """
+
+    @abstractmethod
+    def sign(self, x: Array) -> Array:
+        r"""Return \(x / |x|\) elementwise for one leaf, and 0 where \(x\) is 0."""
+
+    @abstractmethod
+    def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
+        """Return `a` where `condition` holds and `b` elsewhere; for scalars."""
+
+    def divide(self, a: Scalar, b: Scalar) -> Scalar:
+        r"""Return \(a / b\) where \(b > 0\) and 0 elsewhere: the library's one division by a quantity that may vanish.
+
+        Both branches are finite, so a derivative taken through it is finite too.
+        """
+        if isinstance(b, int | float):
+            return a / b if b > 0 else 0.0 * a
+        positive = b > 0
+        return self.where(positive, a / self.where(positive, b, 1.0), 0.0)
+
+
+class Vec:
+    r"""A vector \(\alpha x\): the leaves \(x\) and, kept beside them, a scalar \(\alpha\).
+
+    Keeping the scalar apart makes `w + rho * (d / n)` one `axpby` over memory, however many scalars are involved.  A
+    Vec is immutable; it remembers its norms, so asking twice costs one pass.
+
+    Args:
+        space: the space that the leaves belong to.
+        leaves: the arrays \(x\).
+        alpha: the scalar \(\alpha\); as the number 1 it costs nothing.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily.reference import NumpySpace
+        >>> x = Vec(NumpySpace(2), (np.array([3.0, 0.0]), np.array([4.0])))
+        >>> float(x.norm(2))
+        5.0
+        >>> (x + 2 * (x / x.norm(2))).collapse()
+        (array([4.2, 0. ]), array([5.6]))
+    """
+
+    __slots__ = ("_norms", "alpha", "leaves", "space")
+    __array_ufunc__ = None  # a NumPy scalar on the left hands `a * vec` over to Vec
+
+    def __init__(self, space: Space, leaves: Leaves, alpha: Scalar = 1.0) -> None:
+        self.space = space
+        self.leaves = leaves
+        self.alpha = alpha
+        self._norms: dict[float, Scalar] = {}
+
+    def __repr__(self) -> str:
+        return f"Vec({len(self.leaves)} leaves, alpha={self.alpha!r}, {type(self.space).__name__})"
+
+    def collapse(self) -> Leaves:
+        r"""Return the leaves of \(\alpha x\) themselves; costs nothing where \(\alpha\) is the number 1."""
+        return self.leaves if _is_one(self.alpha) else self.space.scale(self.alpha, self.leaves)
+
+    def map(self, function: Callable[[Leaf, Array], Array]) -> Vec:
+        """Return the Vec of `function(leaf, array)`, leaf by leaf."""
+        pairs = zip(self.space.leaves, self.collapse(), strict=True)
+        return Vec(self.space, tuple(function(leaf, x) for leaf, x in pairs))
+
+    def __add__(self, other: Vec) -> Vec:
+        x, y = (self, other) if _is_one(other.alpha) else (other, self)
+        return Vec(self.space, self.space.axpby(x.alpha, x.leaves, y.alpha, y.leaves))
+
+    def __sub__(self, other: Vec) -> Vec:
+        return self + -other
+
+    def __neg__(self) -> Vec:
+        return -1.0 * self
+
+    def __mul__(self, other: Vec | Scalar) -> Vec:
+        if isinstance(other, Vec):
+            return Vec(self.space, self.space.multiply(self.leaves, other.leaves), self.alpha * other.alpha)
+        if _is_one(other):
+            return self
+        return Vec(self.space, self.leaves, other * self.alpha)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, scalar: Scalar) -> Vec:
+        r"""Return \(v / b\) where the scalar \(b\) is positive, and the zero vector elsewhere."""
+        return Vec(self.space, self.leaves, self.space.divide(self.alpha, scalar))
+
+    def inner(self, other: Vec) -> Scalar:
+        r"""Return \(\mathrm{Re}\,\langle v, u\rangle\)."""
+        return self.alpha * other.alpha * self.space.inner(self.leaves, other.leaves)
+
+    def norm(self, q: float) -> Scalar:
+        r"""Return \(\lVert v\rVert_q\), \(q \in [1, \infty]\)."""
+        if q not in self._norms:
+            self._norms[q] = abs(self.alpha) * self.space.norm(self.leaves, q)
+        return self._norms[q]
+
+    def signed_power(self, r: float) -> Vec:
+        r"""Return \(\mathrm{sign}(v)\,|v|^r\) elementwise, \(r \ge 0\); \(v\) itself, and no pass, at \(r = 1\)."""
+        if r == 1:
+            return self
+        sign = self.space.sign
+        return self.map(lambda _, x: sign(x) if r == 0 else sign(x) * abs(x) ** r)
+
+
+def _is_one(a: Scalar) -> bool:
+    """Tell whether `a` is the Python number 1: an array is never read."""
+    return isinstance(a, int | float) and a == 1

@@ -1,0 +1,13 @@
+"""samfamily for JAX: `value_and_grad` and `sharpness_aware` follow a variant in any training loop.
+
+Every row of `samfamily.FAMILY` can be imported from here too.
+"""
+
+from samfamily import family
+from samfamily.family import *  # noqa: F403  every row, without a second list of them
+from samfamily.program import State, StepInfo
+from samfamily_jax.space import JaxSpace
+from samfamily_jax.transform import SharpnessAware, sharpness_aware, value_and_grad
+
+__all__ = ["JaxSpace", "SharpnessAware", "State", "StepInfo", "sharpness_aware", "value_and_grad"]
+__all__ += family.__all__

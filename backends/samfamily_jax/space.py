@@ -1,0 +1,85 @@
+"""The JAX space: a parameter tree is a tuple of arrays, and a Vec is a pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from math import inf
+
+import jax
+import jax.numpy as jnp
+
+from samfamily.space import Array, Leaf, Leaves, Scalar, Space, Vec
+
+
+@dataclass(frozen=True)
+class JaxSpace(Space):
+    """The space of tuples of JAX arrays.
+
+    Attributes:
+        leaves: one `Leaf` for each array.
+    """
+
+    leaves: tuple[Leaf, ...]
+
+    def scale(self, a: Scalar, x: Leaves) -> Leaves:
+        """See `Space.scale`."""
+        return tuple((a * u).astype(u.dtype) for u in x)
+
+    def axpby(self, a: Scalar, x: Leaves, b: Scalar, y: Leaves) -> Leaves:
+        """See `Space.axpby`."""
+        return tuple((a * u + b * v).astype(v.dtype) for u, v in zip(x, y, strict=True))
+
+    def multiply(self, x: Leaves, y: Leaves) -> Leaves:
+        """See `Space.multiply`."""
+        return tuple((u * v).astype(v.dtype) for u, v in zip(x, y, strict=True))
+
+    def inner(self, x: Leaves, y: Leaves) -> Scalar:
+        """See `Space.inner`."""
+        a, b = _unit(self.norm(x, inf)), _unit(self.norm(y, inf))
+        parts = (jnp.sum(jnp.conj(_wide(u) / a) * (_wide(v) / b)).real for u, v in zip(x, y, strict=True))
+        return a * (b * _total(parts))
+
+    def norm(self, x: Leaves, q: float) -> Scalar:
+        """See `Space.norm`."""
+        filled = [_wide(u) for u in x if u.size]
+        largest = reduce(jnp.maximum, (jnp.max(jnp.abs(u)) for u in filled), jnp.zeros(()))
+        if q == inf:
+            return largest
+        unit = _unit(largest)
+        total = _total(jnp.sum(jnp.square(jnp.abs(u) / unit) if q == 2 else (jnp.abs(u) / unit) ** q) for u in filled)
+        root = jnp.where(total == 0, 1.0, total) ** (1 / q)  # the root of 0 has no derivative; the norm's is taken as 0
+        return jnp.where(total == 0, 0.0, unit * root)
+
+    def sign(self, x: Array) -> Array:
+        """See `Space.sign`."""
+        return jnp.sign(x)
+
+    def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
+        """See `Space.where`."""
+        return jnp.where(condition, a, b)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _unit(largest: Scalar) -> Scalar:
+    """Return what to divide by before taking powers: the largest entry, or 1 where that is 0 or not finite."""
+    return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0))
+
+
+def _total(parts: Iterable[Scalar]) -> Scalar:
+    return sum(parts, jnp.zeros(()))
+
+
+def _flatten(v: Vec) -> tuple[tuple[Leaves], Space]:
+    return (v.collapse(),), v.space
+
+
+def _unflatten(space: Space, children: tuple[Leaves]) -> Vec:
+    return Vec(space, children[0])
+
+
+jax.tree_util.register_pytree_node(Vec, _flatten, _unflatten)

@@ -1,0 +1,84 @@
+"""The live parameters: where they stand, how they are moved to a point, and how they come home bitwise.
+
+A step never adds and subtracts.  While the parameters are away, each `param.data` *is* the perturbed tensor and the
+weights lie untouched in their own storage; coming home swaps that storage back, at its old address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from samfamily.space import Leaves, Vec
+from samfamily_torch.space import TorchSpace
+
+
+class LiveParameters:
+    """The trainable parameters of an optimizer during one step.
+
+    Args:
+        parameters: the parameters, in the optimizer's order.
+        space: their space.
+
+    Attributes:
+        w: the weights at home, as a Vec.
+    """
+
+    w: Vec
+
+    def __init__(self, parameters: Sequence[Tensor], space: TorchSpace) -> None:
+        self.parameters = parameters
+        self.space = space
+        self.w = Vec(space, tuple(p.data for p in parameters))
+        self._away: Leaves | None = None
+        self._received = [False] * len(parameters)
+        self._gradients_before = [p.grad for p in parameters]
+
+    def go(self, point: Vec) -> None:
+        """Put the parameters at `point`, whose leaves are spare memory once the parameters have come home."""
+        if point is not self.w:
+            self._away = point.collapse()
+            self._place(self._away)
+
+    def come_home(self) -> None:
+        """Put the parameters back where they were, if they are away."""
+        if self._away is not None:
+            self._place(self.w.leaves)
+            self.space.recycle(self._away)
+            self._away = None
+
+    def _place(self, leaves: Leaves) -> None:
+        for p, x in zip(self.parameters, leaves, strict=True):
+            p.data = x
+
+    def clear_gradients(self) -> None:
+        """Empty every `.grad`, so that what lies there after a backward is the gradient of one point alone."""
+        for p in self.parameters:
+            p.grad = None
+
+    def take_gradients(self) -> Vec:
+        """Take the gradients out of `.grad`; a parameter without one counts as zero, and is remembered as such."""
+        gradients = []
+        for i, p in enumerate(self.parameters):
+            g = p.grad
+            self._received[i] |= g is not None
+            if g is None:
+                g = torch.zeros_like(p)
+            elif g.data_ptr() == p.data_ptr() and g.numel():
+                g = g.clone()  # a gradient that is the parameter's own memory would be lost with it
+            gradients.append(g)
+        self.clear_gradients()
+        return Vec(self.space, tuple(gradients))
+
+    def put_gradients(self, gradient: Vec) -> None:
+        """Put a gradient into `.grad`; a parameter that never received one keeps None, and so is not stepped."""
+        for p, x, received in zip(self.parameters, gradient.collapse(), self._received, strict=True):
+            p.grad = x if received else None
+
+    def undo(self) -> None:
+        """Bring home the parameters, and back the gradients that lay in `.grad` when the step began."""
+        self.come_home()
+        for p, gradient in zip(self.parameters, self._gradients_before, strict=True):
+            p.grad = gradient

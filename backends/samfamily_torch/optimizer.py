@@ -1,0 +1,350 @@
+"""SharpnessAware: any torch.optim.Optimizer, made to follow a variant of sharpness-aware minimisation.
+
+The driver of a variant's program for PyTorch: it puts the parameters at the point that the program asks about, lets the
+user compute gradients there, sends them, and brings the parameters home.  It decides nothing else.  Since a program
+is suspended between two requests, the closure, the two-step and the context-manager interfaces are one mechanism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from operator import is_not
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samfamily import check
+from samfamily.program import State, Step, StepInfo, mean
+from samfamily.space import Vec
+from samfamily.variant import Variant
+from samfamily_torch.batch import shards
+from samfamily_torch.checkpoint import pack, unpack
+from samfamily_torch.live import LiveParameters
+from samfamily_torch.run import Outcome, Run
+from samfamily_torch.space import TorchSpace
+
+
+class SharpnessAware(torch.optim.Optimizer):
+    r"""A base optimizer that follows `variant`.
+
+    `param_groups`, `state` and `defaults` are the base optimizer's own, so that schedulers, loggers and
+    `add_param_group` work on either.  A constant rho is copied to every `param_group["rho"]` and read from there at
+    every step; groups may differ.
+
+    Args:
+        base: an instance of `torch.optim.Optimizer` whose `step` needs no closure.
+        variant: a row of the family, such as `SAM(rho=0.05)`.
+        model: the module that owns the parameters.  Only variants that ask for the parameters' names need it, and not
+            even they if `base` was built from `model.named_parameters()`.
+
+    Attributes:
+        base: the base optimizer.
+        variant: the variant.
+
+    Raises:
+        TypeError: `base` is not an optimizer instance, or `variant` is not a Variant.
+
+    Example:
+        >>> import torch
+        >>> from samfamily_torch import SAM, SharpnessAware
+        >>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> optimizer = SharpnessAware(torch.optim.SGD([w], lr=0.1), SAM(rho=0.5))
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = 0.5 * (w**2).sum()
+        ...     loss.backward()
+        ...     return loss
+        >>> float(optimizer.step(closure))
+        12.5
+        >>> w.data, float(optimizer.info.perturbed_loss), int(optimizer.info.gradient_evaluations)
+        (tensor([2.6700, 3.5600]), 15.125, 2)
+    """
+
+    base: torch.optim.Optimizer
+    variant: Variant
+
+    def __init__(self, base: torch.optim.Optimizer, variant: Variant, model: torch.nn.Module | None = None) -> None:
+        if not isinstance(base, torch.optim.Optimizer):
+            raise TypeError(
+                f"base must be an instance of torch.optim.Optimizer, got {base!r}: "
+                "pass SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), ...)"
+            )
+        if not isinstance(variant, Variant):
+            raise TypeError(
+                f"variant must be a Variant, got {variant!r}: pass a row of the family such as SAM(rho=0.05)"
+            )
+        # Optimizer.__init__ would make groups and a state of its own; __setstate__ sets up hooks and profiling alone.
+        self.__setstate__({"base": base, "variant": variant})
+        self._model = model
+        self._space = TorchSpace(0)
+        self._parameters: list[Tensor] = []
+        self._state: State | None = None
+        self._run: Run | None = None
+        self._info: StepInfo | None = None
+        self._offer_rho()
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The base optimizer's own list."""
+        return self.base.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """The base optimizer's own state."""
+        return self.base.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The base optimizer's own defaults."""
+        return self.base.defaults
+
+    @property
+    def info(self) -> StepInfo | None:
+        """What the last step did; None before the first.  A manual loop does not tell the losses: they are NaN."""
+        return self._info
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer, with the variant's rho unless it brings its own."""
+        self.base.add_param_group(param_group)
+        self._offer_rho()
+
+    def __repr__(self) -> str:
+        return f"SharpnessAware({self.variant}, base={self.base!r})"
+
+    # -------------------------------------------------------------------------------------------- with a closure
+
+    def step(self, closure: Callable[..., Any] | None = None, *, batch: Sequence[Any] = ()) -> Any:
+        r"""Take one step.
+
+        Args:
+            closure: zero_grad, forward, backward, return the loss; called as `closure(*batch)`, once for each gradient.
+                Without one, finishes the step that `perturbed` or `first_step` began.
+            batch: the closure's arguments: tensors, or containers of tensors, whose first axis counts examples.  Where
+                the variant has an `m`, the closure is called on contiguous shards of `m` examples.
+
+        Returns:
+            The loss at w, detached: the mean over shards where the variant has an `m`; None without a closure.
+
+        Raises:
+            RuntimeError: neither a closure nor a step to finish, or a closure in the middle of a manual step.
+            TypeError: the closure returned no loss.
+            ValueError: `m` does not divide the batch, or there is no batch to shard.
+        """
+        if closure is None:
+            return self._finish_manual()
+        if self._run is not None:
+            raise RuntimeError(
+                "a manual step is in progress: finish it with step() or second_step(), without a closure"
+            )
+        parts = shards(tuple(batch), self.variant.m)
+        live, variant, state = self._begin()
+        try:
+            outcome: Outcome = mean(Run(live, variant, state).through(partial(closure, *part)) for part in parts)
+        except BaseException:
+            live.undo()
+            raise
+        self._finish(live, outcome)
+        return outcome.loss
+
+    # ------------------------------------------------------------------------------------------- in a manual loop
+
+    def first_step(self, zero_grad: bool = True) -> None:
+        """Take the gradients out of `.grad` and put the parameters at the perturbed point.
+
+        Call it again, after another backward, for every further climb of a variant with several.
+
+        Args:
+            zero_grad: accepted for the name's sake: the gradients are taken out of `.grad`, which is empty after.
+
+        Raises:
+            RuntimeError: no gradients in `.grad`, or a variant that needs the closure; the step is abandoned.
+        """
+        self._climb()
+
+    def second_step(self, zero_grad: bool = True) -> None:
+        """Bring the parameters home and step the base optimizer with the gradient that the variant makes.
+
+        Args:
+            zero_grad: empty `.grad` afterwards.
+
+        Raises:
+            RuntimeError: no `first_step` or no gradients since, or more climbs to do; the step is abandoned.
+        """
+        self._finish_manual()
+        if zero_grad:
+            self.zero_grad()
+
+    @contextmanager
+    def perturbed(self) -> Iterator[None]:
+        """Hold the parameters at the perturbed point for one more backward; they come home bitwise, whatever happens.
+
+        Enter with gradients in `.grad`; inside, `.grad` is empty and `backward()` fills it; `step()` follows.  Enter
+        again for every further climb of a variant with several.
+
+        Raises:
+            RuntimeError: no gradients in `.grad` on entering or on leaving, or a variant that needs the closure; the
+                step is abandoned.
+        """
+        run = self._climb()
+        try:
+            yield
+            if self._run is run:
+                self._answer(run)
+        except BaseException:
+            self._abandon(run)
+            raise
+
+    def _climb(self) -> Run:
+        """Answer the program in progress, or a new one, from `.grad`, and go where it wants the next gradient."""
+        run = self._run
+        if run is None:
+            variant = self.variant
+            if variant.m is not None or variant.hessian_vector_products_per_step:
+                raise RuntimeError(f"{variant.name} with {_needs_closure(variant)}: call step(closure, batch=(x, y))")
+            run = self._run = Run(*self._begin())
+        try:
+            self._answer(run)
+        except BaseException:
+            self._abandon(run)
+            raise
+        run.go()
+        return run
+
+    def _answer(self, run: Run) -> None:
+        """Answer the program from `.grad`, if it asks for anything."""
+        if run.step is not None:
+            return
+        if all(p.grad is None for p in run.live.parameters):
+            raise RuntimeError(
+                "no parameter has a gradient: call loss.backward() before perturbed() or first_step(), and again "
+                "before second_step(); or call step(closure) with a closure that does both"
+            )
+        run.answer(float("nan"))
+
+    def _abandon(self, run: Run) -> None:
+        """Forget the step in progress: parameters and gradients are as they were before it."""
+        self._run = None
+        run.live.undo()
+
+    def _finish_manual(self) -> None:
+        run = self._run
+        if run is None:
+            raise RuntimeError(
+                "there is nothing to step on: pass a closure, step(closure), or go through "
+                "`with optimizer.perturbed(): ...` or first_step() after loss.backward()"
+            )
+        try:
+            self._answer(run)
+        except BaseException:
+            self._abandon(run)
+            raise
+        if run.step is None:
+            self._abandon(run)
+            raise RuntimeError(
+                f"{self.variant.name} climbs {self.variant.ascent.steps} times and asks for more gradients than it was "
+                "given: go through perturbed() or first_step() once for every climb, or call step(closure)"
+            )
+        self._run = None
+        self._finish(run.live, run.outcome())
+
+    # ------------------------------------------------------------------------------------------- one step's frame
+
+    def _begin(self) -> tuple[LiveParameters, Variant, State]:
+        """Return the parameters as they stand, the variant with the groups' rho, and its state."""
+        members = [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
+        if not members:
+            raise RuntimeError("no parameter of the optimizer requires a gradient: there is nothing to step on")
+        parameters = [p for p, _ in members]
+        if len(parameters) != len(self._parameters) or any(map(is_not, parameters, self._parameters)):
+            self._space, self._parameters = TorchSpace(self._names(parameters)), parameters
+        live = LiveParameters(parameters, self._space)
+        if self._state is None:
+            self._state = self.variant.init(live.w)
+        return live, self.variant.with_rho(self._rho([group for _, group in members])), self._state
+
+    def _rho(self, groups: Sequence[dict[str, Any]]) -> Any:
+        """Return the groups' rho: one for all, or a Vec of one for each parameter."""
+        rhos = [group.get("rho", self.variant.radius.rho) for group in groups]
+        if all(rho is rhos[0] or rho == rhos[0] for rho in rhos):
+            return rhos[0]
+        return Vec(self._space, tuple(torch.as_tensor(check.radius("param_group['rho']", rho)) for rho in rhos))
+
+    def _names(self, parameters: Sequence[Tensor]) -> list[str]:
+        """Return the parameters' names as the model or the groups tell them, empty where neither does."""
+        named = self._model.named_parameters() if self._model else ()
+        names = {id(p): name for name, p in named}
+        for group in self.param_groups:
+            names = dict(zip(map(id, group["params"]), group.get("param_names", ()), strict=False)) | names
+        return [names.get(id(p), "") for p in parameters]
+
+    def _finish(self, live: LiveParameters, outcome: Outcome) -> None:
+        """Step the base optimizer with the gradient that the variant made, and only then move the state on."""
+        step: Step = outcome.step
+        live.put_gradients(step.gradient)
+        self.base.step()
+        self._state = step.state
+        radius = torch.as_tensor(step.radius)
+        self._info = StepInfo(
+            loss=outcome.loss,
+            perturbed_loss=outcome.perturbed_loss,
+            dual_norm=torch.as_tensor(step.dual_norm),
+            radius=radius,
+            gradient_evaluations=torch.as_tensor(float(outcome.gradients)),
+            active=radius > 0,
+        )
+
+    def _offer_rho(self) -> None:
+        rho = self.variant.radius.rho
+        if isinstance(rho, int | float):
+            for group in self.param_groups:
+                group.setdefault("rho", rho)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's `state_dict` with one more entry, `"samfamily"`: the variant's name and state.
+
+        Returns:
+            A dict that `torch.save` writes and `torch.load(weights_only=True)` reads.
+
+        Raises:
+            RuntimeError: a manual step is in progress.
+        """
+        if self._run is not None:
+            raise RuntimeError("a manual step is in progress: finish it with step() before saving")
+        state = None if self._state is None else pack(tuple(self._state))
+        return self.base.state_dict() | {"samfamily": {"variant": self.variant.name, "state": state}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned.
+
+        Args:
+            state_dict: as it was returned.
+
+        Raises:
+            ValueError: it was written by a plain optimizer, for another variant or for other parameters.
+        """
+        if "samfamily" not in state_dict:
+            raise ValueError(
+                "this state_dict was written by a plain optimizer: load it with optimizer.base.load_state_dict"
+            )
+        saved = state_dict["samfamily"]
+        if saved["variant"] != self.variant.name:
+            raise ValueError(
+                f"this state_dict was written by {saved['variant']}, and the optimizer follows {self.variant.name}: "
+                "build SharpnessAware with the same variant"
+            )
+        live, _, _ = self._begin()
+        state = None if saved["state"] is None else unpack(saved["state"], self.variant.init(live.w))
+        self.base.load_state_dict({key: value for key, value in state_dict.items() if key != "samfamily"})
+        self._state, self._run = state, None
+        self._offer_rho()
+
+
+def _needs_closure(variant: Variant) -> str:
+    return (
+        "second_order differentiates through the closure" if variant.m is None else f"m = {variant.m} shards the batch"
+    )

@@ -1,0 +1,107 @@
+"""The PyTorch space: a parameter tree is a tuple of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+import torch
+from torch import Tensor
+
+from samfamily.space import Array, Leaf, Leaves, Scalar, Space
+
+
+class TorchSpace(Space):
+    """The space of tuples of tensors.
+
+    A fresh allocation costs more than a pass over memory on a CPU, so leaves that are out of use can be handed back
+    with `recycle`, and become the next sum.
+
+    Args:
+        names: the name of each leaf, or how many unnamed ones there are.
+    """
+
+    def __init__(self, names: int | Sequence[str]) -> None:
+        self.leaves = tuple(Leaf(name) for name in ([""] * names if isinstance(names, int) else names))
+        self._spare: Leaves | None = None
+
+    def recycle(self, x: Leaves) -> None:
+        """Take back leaves that nobody will read again."""
+        self._spare = x
+
+    def scale(self, a: Scalar, x: Leaves) -> Leaves:
+        """See `Space.scale`."""
+        return tuple((a * u).to(u.dtype) for u in x)
+
+    def axpby(self, a: Scalar, x: Leaves, b: Scalar, y: Leaves) -> Leaves:
+        """See `Space.axpby`.  A scalar on a CPU is read, which costs nothing there; elsewhere it stays where it is."""
+        if not (isinstance(b, int | float) and b == 1):
+            y = self.scale(b, y)
+        out, self._spare = self._spare or tuple(torch.empty_like(v) for v in y), None
+        if isinstance(a, Tensor) and a.device.type == "cpu":
+            a = a.item()
+        for u, v, o in zip(x, y, out, strict=True):
+            if isinstance(a, Tensor):
+                torch.addcmul(v, u, a, out=o)
+            else:
+                torch.add(v, u, alpha=a, out=o)
+        return out
+
+    def multiply(self, x: Leaves, y: Leaves) -> Leaves:
+        """See `Space.multiply`."""
+        return tuple((u * v).to(v.dtype) for u, v in zip(x, y, strict=True))
+
+    def inner(self, x: Leaves, y: Leaves) -> Scalar:
+        """See `Space.inner`."""
+        a, b = _unit(self.norm(x, inf)), _unit(self.norm(y, inf))
+        parts = [torch.sum((_wide(u) / a).conj() * (_wide(v) / b)).real for u, v in zip(x, y, strict=True)]
+        return a * (b * _total(parts))
+
+    def norm(self, x: Leaves, q: float) -> Scalar:
+        """See `Space.norm`.  The 2-norm takes one pass; a second one rescales what squares out of the dtype's range."""
+        filled = [u for u in x if u.numel()]
+        if not filled:
+            return torch.zeros((), dtype=torch.float64)
+        if q == 2:
+            n = torch.linalg.vector_norm(torch.stack([_two_norm(u) for u in filled]))
+            if n.device.type != "cpu" or 1e-15 < n < 1e15:
+                return n
+        largest = torch.stack([_largest(u) for u in filled]).max()
+        if q == inf:
+            return largest
+        unit = _unit(largest)
+        return unit * _total([torch.sum((_wide(u).abs() / unit) ** q) for u in filled]) ** (1 / q)
+
+    def sign(self, x: Array) -> Array:
+        """See `Space.sign`."""
+        return torch.sgn(x)
+
+    def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
+        """See `Space.where`."""
+        return torch.where(condition, a, b)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _two_norm(x: Tensor) -> Tensor:
+    """Return one leaf's 2-norm: accumulated in its own precision or float32 on a CPU, in float64 elsewhere."""
+    narrowest = torch.float32 if x.device.type == "cpu" else torch.float64
+    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, narrowest)).double()
+
+
+def _largest(x: Tensor) -> Tensor:
+    if x.is_complex():
+        return x.abs().max().double()
+    low, high = torch.aminmax(x)
+    return torch.maximum(-low, high).double()
+
+
+def _unit(largest: Tensor) -> Tensor:
+    """Return what to divide by before taking powers: the largest entry, or 1 where that is 0 or not finite."""
+    return torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack([part.double() for part in parts]).sum()

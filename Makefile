@@ -1,0 +1,67 @@
+# Everything a contributor runs. Needs Python 3.11 or newer, make and git; all else is installed into .venv.
+#
+#   make setup PYTHON=python3.13      another interpreter
+#   make test ARGS="-k GSAM -x"       arguments for the tool behind the target
+
+PYTHON ?= python3
+ARGS   ?=
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+
+# pyright's launcher looks up its newest release at every start; the version here is pinned.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report test lint format build constraints clean distclean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## create .venv and install the project into it, editable, at the tested versions
+
+# Two steps: pip and the build backend first, because older pips know no dependency groups and because an isolated
+# build would fetch a backend that constraints.txt does not pin.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "setup: samfamily needs Python 3.11 or newer, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
+	    echo "setup: name another one, as in: make setup PYTHON=python3.11"; exit 1; } >&2
+	@echo "setup: creating .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo "setup: installing samfamily, both frameworks and the tools (about 2 GB, some minutes)"
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt pip hatchling
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --no-build-isolation --editable '.[all]' --group dev
+	@touch $@
+	@echo "setup: done"
+
+report: setup  ## train, measure, and write the report into report/
+	@$(BIN)/python -m benchmarks report $(ARGS)
+
+test: setup  ## run the tests; HYPOTHESIS_PROFILE=dev (default), ci or thorough says how many examples
+	$(BIN)/pytest $(ARGS)
+
+lint: setup  ## check style, docstrings and types; change nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pydoclint --quiet samfamily backends
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+format: setup  ## format the code and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+build: setup  ## build the source distribution and the wheel into dist/
+	$(BIN)/python -m build --no-isolation
+
+constraints: setup  ## write the versions that .venv holds to constraints.txt
+	@sed '/^[^#]/,$$d' constraints.txt > .venv/constraints.txt
+	@$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+.*//' >> .venv/constraints.txt
+	@mv .venv/constraints.txt constraints.txt
+	@touch $(STAMP)
+
+clean:  ## remove what the other targets made, .venv excepted
+	rm -rf build dist report .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find samfamily backends benchmarks tests -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean  ## remove .venv too
+	rm -rf .venv

@@ -1,0 +1,18 @@
+"""What every test shares."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# How many examples a property is tried on. No deadlines: the first example of a property pays for its compilation.
+settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile(
+    "ci",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,  # a change passes or fails by its own doing, not by the draw
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],  # measures the machine
+)
+settings.register_profile("thorough", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))

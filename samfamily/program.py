@@ -126,15 +126,25 @@ def shard_count(examples: int, m: int) -> int:
 
 
 def mean(items: Iterable[Any]) -> Any:
-    """Return the mean over shards of `Step`s, `StepInfo`s or other tuples of Vecs and scalars, entry by entry.
+    """Return the mean over shards of `Step`s or other tuples of Vecs and scalars, entry by entry.
 
     Consumes `items` one at a time, so that only a running sum is kept.  A single item comes back as it is.
     """
     items = iter(items)
     total, count = next(items), 1
     for item in items:
-        total, count = _zip(lambda a, b: a + b, total, item), count + 1
-    return total if count == 1 else _zip(lambda a, _: a * (1 / count), total, total)
+        total, count = add(total, item), count + 1
+    return divide(total, count)
+
+
+def add(a: Any, b: Any) -> Any:
+    """Return the sum of two `Step`s or other tuples of Vecs and scalars, entry by entry."""
+    return _zip(lambda x, y: x + y, a, b)
+
+
+def divide(total: Any, count: int) -> Any:
+    """Return a sum of `count` items divided by `count`; the item itself where it is one."""
+    return total if count == 1 else _zip(lambda x, _: x * (1 / count), total, total)
 
 
 def _zip(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:

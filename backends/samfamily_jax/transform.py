@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from samfamily.program import HessianVector, Request, State, Step, StepInfo, drive, mean
+from samfamily.program import HessianVector, Request, State, Step, StepInfo, add, divide, drive
 from samfamily.space import Leaves, Vec
 from samfamily.variant import Variant
 from samfamily_jax.batch import shards
@@ -153,7 +153,10 @@ def _step(
 ) -> tuple[Partition, Outcome, Any]:
     """Run one step's program on every shard; return the split parameters, the mean outcome, and aux at w."""
     moved = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    split = Partition(args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in moved))
+    if not all(-len(args) <= i < len(args) for i in moved):
+        raise ValueError(f"argnums = {argnums} does not fit a loss called with {len(args)} positional arguments")
+    moved = tuple(i % len(args) for i in moved)
+    split = Partition(args[moved[0]] if isinstance(argnums, int) else tuple(args[i] for i in moved))
     batches = (batch_argnums,) if isinstance(batch_argnums, int) else tuple(batch_argnums)
     auxes: list[Any] = []
 
@@ -183,23 +186,22 @@ def _step(
         return Outcome(drive(variant.program(w, state), answer), losses[0], losses[-1], len(losses))
 
     parts = shards(args, batches, variant.m)
-    outcome = mean(_in_turn(split.w, one, parts))
+    outcome = _mean(split.w, one, parts)
     return split, outcome, auxes[0] if variant.m is None else jax.tree.map(lambda *x: jnp.stack(x), *auxes)
 
 
-def _in_turn(w: Vec, one: Callable[[Vec, Any], Outcome], parts: Sequence[Any]) -> Any:
-    """Yield the outcome for each part; none begins before the last has ended, so that one's memory serves all."""
-    for part in parts:
-        outcome = one(w, part)
-        if len(parts) > 1:
-            leaves, gradient = _barrier((w.leaves, outcome.step.gradient.collapse()))
-            w = Vec(w.space, leaves)
-            outcome = outcome._replace(step=outcome.step._replace(gradient=Vec(w.space, gradient)))
-        yield outcome
+def _mean(w: Vec, one: Callable[[Vec, Any], Outcome], parts: Sequence[Any]) -> Outcome:
+    """Return the mean outcome over parts.
 
-
-def _barrier(values: Any) -> Any:
-    return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
+    A barrier keeps a part from beginning before the last is summed up, so that one part's memory may serve all.  (Of
+    jaxlib 0.10.2's compilers the one for CPUs drops it.)
+    """
+    total = one(w, parts[0])
+    for part in parts[1:]:
+        w, total = jax.lax.optimization_barrier((w, total))
+        total = add(total, one(w, part))
+    outcome: Outcome = divide(total, len(parts))
+    return outcome
 
 
 def _info(outcome: Outcome) -> StepInfo:

@@ -36,6 +36,11 @@ class LiveParameters:
         self._received = [False] * len(parameters)
         self._gradients_before = [p.grad for p in parameters]
 
+    @property
+    def away(self) -> bool:
+        """Whether the parameters are not at home."""
+        return self._away is not None
+
     def go(self, point: Vec) -> None:
         """Put the parameters at `point`, whose leaves are spare memory once the parameters have come home."""
         if point is not self.w:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import nan
 from operator import is_not
 from typing import Any
 
@@ -83,7 +84,7 @@ class SharpnessAware(torch.optim.Optimizer):
         self._parameters: list[Tensor] = []
         self._state: State | None = None
         self._run: Run | None = None
-        self._info: StepInfo | None = None
+        self._info = StepInfo._make([*map(_scalar, (nan, nan, nan, 0, 0)), _scalar(0) > 0])
         self._offer_rho()
 
     @property
@@ -102,8 +103,8 @@ class SharpnessAware(torch.optim.Optimizer):
         return self.base.defaults
 
     @property
-    def info(self) -> StepInfo | None:
-        """What the last step did; None before the first.  A manual loop does not tell the losses: they are NaN."""
+    def info(self) -> StepInfo:
+        """What the last step did.  A manual loop does not tell the losses: they are NaN, as all is before a step."""
         return self._info
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -191,7 +192,7 @@ class SharpnessAware(torch.optim.Optimizer):
         run = self._climb()
         try:
             yield
-            if self._run is run:
+            if run.live.away:
                 self._answer(run)
         except BaseException:
             self._abandon(run)
@@ -204,25 +205,25 @@ class SharpnessAware(torch.optim.Optimizer):
             variant = self.variant
             if variant.m is not None or variant.hessian_vector_products_per_step:
                 raise RuntimeError(f"{variant.name} with {_needs_closure(variant)}: call step(closure, batch=(x, y))")
-            run = self._run = Run(*self._begin())
+            run = Run(*self._begin())
         try:
-            self._answer(run)
+            if self._run is None or run.live.away:
+                self._answer(run)
         except BaseException:
             self._abandon(run)
             raise
+        self._run = run
         run.go()
         return run
 
     def _answer(self, run: Run) -> None:
-        """Answer the program from `.grad`, if it asks for anything."""
-        if run.step is not None:
-            return
+        """Answer the program from `.grad`."""
         if all(p.grad is None for p in run.live.parameters):
             raise RuntimeError(
                 "no parameter has a gradient: call loss.backward() before perturbed() or first_step(), and again "
                 "before second_step(); or call step(closure) with a closure that does both"
             )
-        run.answer(float("nan"))
+        run.answer(nan)
 
     def _abandon(self, run: Run) -> None:
         """Forget the step in progress: parameters and gradients are as they were before it."""
@@ -237,7 +238,8 @@ class SharpnessAware(torch.optim.Optimizer):
                 "`with optimizer.perturbed(): ...` or first_step() after loss.backward()"
             )
         try:
-            self._answer(run)
+            if run.live.away:
+                self._answer(run)
         except BaseException:
             self._abandon(run)
             raise
@@ -261,16 +263,15 @@ class SharpnessAware(torch.optim.Optimizer):
         if len(parameters) != len(self._parameters) or any(map(is_not, parameters, self._parameters)):
             self._space, self._parameters = TorchSpace(self._names(parameters)), parameters
         live = LiveParameters(parameters, self._space)
-        if self._state is None:
-            self._state = self.variant.init(live.w)
-        return live, self.variant.with_rho(self._rho([group for _, group in members])), self._state
+        state = self.variant.init(live.w) if self._state is None else self._state
+        return live, self.variant.with_rho(self._rho([group for _, group in members])), state
 
     def _rho(self, groups: Sequence[dict[str, Any]]) -> Any:
         """Return the groups' rho: one for all, or a Vec of one for each parameter."""
         rhos = [group.get("rho", self.variant.radius.rho) for group in groups]
         if all(rho is rhos[0] or rho == rhos[0] for rho in rhos):
             return rhos[0]
-        return Vec(self._space, tuple(torch.as_tensor(check.radius("param_group['rho']", rho)) for rho in rhos))
+        return Vec(self._space, tuple(_scalar(check.radius("param_group['rho']", rho)) for rho in rhos))
 
     def _names(self, parameters: Sequence[Tensor]) -> list[str]:
         """Return the parameters' names as the model or the groups tell them, empty where neither does."""
@@ -286,13 +287,13 @@ class SharpnessAware(torch.optim.Optimizer):
         live.put_gradients(step.gradient)
         self.base.step()
         self._state = step.state
-        radius = torch.as_tensor(step.radius)
+        radius = _scalar(step.radius)
         self._info = StepInfo(
             loss=outcome.loss,
             perturbed_loss=outcome.perturbed_loss,
-            dual_norm=torch.as_tensor(step.dual_norm),
+            dual_norm=_scalar(step.dual_norm),
             radius=radius,
-            gradient_evaluations=torch.as_tensor(float(outcome.gradients)),
+            gradient_evaluations=_scalar(outcome.gradients),
             active=radius > 0,
         )
 
@@ -342,6 +343,10 @@ class SharpnessAware(torch.optim.Optimizer):
         self.base.load_state_dict({key: value for key, value in state_dict.items() if key != "samfamily"})
         self._state, self._run = state, None
         self._offer_rho()
+
+
+def _scalar(x: Any) -> Tensor:
+    return torch.as_tensor(x, dtype=torch.float64)
 
 
 def _needs_closure(variant: Variant) -> str:

@@ -1,0 +1,30 @@
+"""The command line: `python -m benchmarks NAME`, one module for each NAME."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "report": "train with SGD, SAM, ASAM and m-sharded SAM in PyTorch and JAX, and write one page about it",
+    "tune": "choose each method's radius on validation data held out from the training data",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` names and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(metavar="NAME", required=True)
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"benchmarks.{name}")
+        command = commands.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    arguments = parser.parse_args(argv)
+    return int(arguments.main(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Work in parallel: processes of one thread each, so that a step's time means the same in all of them."""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NPROC": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+    "MPLBACKEND": "agg",
+}
+
+
+class ThisProcess(Executor):
+    """An executor that does the work at once, in this process: for tests and debuggers."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Do it, and return its result as a future that is done."""
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@contextlib.contextmanager
+def processes(workers: int) -> Iterator[Executor]:
+    """A pool of `workers` new processes of one thread each; work not begun is dropped where this block is left."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=one_thread)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def one_thread() -> None:
+    """Hold PyTorch in this process to one thread; the environment does the same for all else."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def each(
+    executor: Executor, function: Callable[[Given], Found], work: Sequence[Given]
+) -> Iterator[tuple[Given, Found]]:
+    """Do `function` for each piece of work, and yield the pieces with their results as they are finished."""
+    futures = {executor.submit(function, piece): piece for piece in work}
+    for future in as_completed(futures):
+        yield futures[future], future.result()

@@ -4,9 +4,19 @@ Imports no deep-learning framework.  Run a variant with `samfamily_torch`, `samf
 """
 
 from samfamily import family, reference
-from samfamily.ball import Adaptive, Ball, Identity, biases, elementwise, filterwise, layerwise
+from samfamily.ball import Ball
 from samfamily.family import *  # noqa: F403  every row, without a second list of them
+from samfamily.metric import (
+    Adaptive,
+    Identity,
+    biases,
+    elementwise,
+    filterwise,
+    layerwise,
+    normalisations,
+)
 from samfamily.program import HessianVector, State, Step, StepInfo
+from samfamily.radius import Tied
 from samfamily.space import Leaf, Space, Vec
 from samfamily.variant import Variant
 
@@ -22,12 +32,14 @@ __all__ = [
     "State",
     "Step",
     "StepInfo",
+    "Tied",
     "Variant",
     "Vec",
     "biases",
     "elementwise",
     "filterwise",
     "layerwise",
+    "normalisations",
     "reference",
 ]
 __all__ += family.__all__

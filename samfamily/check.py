@@ -40,6 +40,22 @@ def norm_order(name: str, value: float) -> None:
         raise ValueError(f"{name} must be in [1, inf] to be a norm, got {value!r}: use 1, 2 or float('inf')")
 
 
+def fraction(name: str, value: float) -> None:
+    """Raise unless `value` is a number in (0, 1]."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number in (0, 1], got {value!r} of type {type(value).__name__}")
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} must be in (0, 1], got {value!r}: choose a value such as 0.5")
+
+
+def number(name: str, value: float) -> None:
+    """Raise unless `value` is a finite number."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    if not isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}: choose a value such as {name}=0.5")
+
+
 def positive_integer(name: str, value: int) -> None:
     """Raise unless `value` is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral):

@@ -6,6 +6,8 @@ A variant's program is a generator.  It *yields a request* and is *sent the answ
 |---|---|
 | a `Vec` | the gradient of the loss at that point, a `Vec` |
 | `HessianVector(w, v)` | the Hessian at `w` times `v`, a `Vec` |
+| `Choice(predicate, then, otherwise)` | whether the predicate holds, a bool; or, by a driver that traces both, the
+result |
 
 and it returns a `Step`.  A driver knows how its framework answers and nothing else.
 """
@@ -28,7 +30,15 @@ class HessianVector(NamedTuple):
     v: Vec
 
 
-Request: TypeAlias = Vec | HessianVector
+class Choice(NamedTuple):
+    """The request to choose between two programs whose results have one structure; see `choose`."""
+
+    predicate: Scalar
+    then: Callable[[], Any]
+    otherwise: Callable[[], Any]
+
+
+Request: TypeAlias = Vec | HessianVector | Choice
 Asking: TypeAlias = Generator[Request, Any, T]
 """A generator that yields requests, is sent their answers and returns a `T`."""
 
@@ -39,14 +49,30 @@ class State(NamedTuple):
     Attributes:
         step: how many steps have been taken; a schedule of the radius is a function of it.
         ascent: the memory that the ascent owns; a NamedTuple of Vecs and scalars, or `()`.
+        ball: likewise for the ball.
         radius: likewise for the radius.
         descent: likewise for the descent.
     """
 
     step: Scalar = 0
     ascent: Any = ()
+    ball: Any = ()
     radius: Any = ()
     descent: Any = ()
+
+
+class Site(NamedTuple):
+    r"""Where a step stands once it has a direction: what the ball and the radius may look at.
+
+    Attributes:
+        w: the weights.
+        d: the direction of ascent.
+        step: how many steps were taken before.
+    """
+
+    w: Vec
+    d: Vec
+    step: Scalar
 
 
 class Step(NamedTuple):
@@ -57,12 +83,15 @@ class Step(NamedTuple):
         state: the state for the next step.
         dual_norm: \(\lVert d\rVert_*\) of the first ascent direction; in units of loss per unit of radius.
         radius: \(\rho\) of the last climb, 0 if there was none; in the units of the ball.
+        addend: a vector that, times the learning rate, is subtracted from the weights after the base optimizer's step;
+            None for almost every row.
     """
 
     gradient: Vec
     state: State
     dual_norm: Scalar
     radius: Scalar
+    addend: Vec | None = None
 
 
 class StepInfo(NamedTuple):
@@ -114,6 +143,26 @@ def ask(result: T | Asking[T]) -> Asking[T]:
     return cast(T, result)
 
 
+def choose(predicate: Scalar, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Asking[Any]:
+    """Return what `then()` returns where the predicate holds, and else what `otherwise()` returns.
+
+    A predicate that is known is decided here.  One that is an array becomes a request: a driver that can read it
+    answers with a bool, and one that traces runs both programs under its own conditional and answers with the result.
+
+    Args:
+        predicate: a bool or a 0-d array.
+        then: returns a value or a generator; both results must have one structure.
+        otherwise: likewise.
+
+    Returns:
+        The result.
+    """
+    answer = predicate if isinstance(predicate, bool) else (yield Choice(predicate, then, otherwise))
+    if isinstance(answer, bool):
+        return (yield from ask(then() if answer else otherwise()))
+    return answer
+
+
 def shard_count(examples: int, m: int) -> int:
     """Return how many shards of `m` examples a batch has; raise ValueError where `m` does not divide it."""
     if examples < 1 or examples % m:
@@ -154,4 +203,4 @@ def _zip(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
     if isinstance(a, tuple):
         parts = (_zip(function, x, y) for x, y in zip(a, b, strict=True))
         return type(a)(*parts) if hasattr(a, "_fields") else tuple(parts)
-    return function(a, b)
+    return None if a is None else function(a, b)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from samfamily.program import HessianVector, Request, State, drive, mean, shard_count
+from samfamily.program import Choice, HessianVector, Request, State, Step, drive, mean, shard_count
 from samfamily.space import Array, Leaf, Leaves, Scalar, Space, Vec
 from samfamily.variant import Variant
 
@@ -51,7 +51,7 @@ class NumpySpace(Space):
 
     def norm(self, x: Leaves, q: float) -> Scalar:
         """See `Space.norm`."""
-        largest = max((np.max(np.abs(_wide(u))) for u in x if u.size), default=np.float64(0))
+        largest = np.max([0.0, *(np.max(np.abs(_wide(u))) for u in x if u.size)])
         if q == inf:
             return largest
         unit = _unit(largest)
@@ -64,6 +64,19 @@ class NumpySpace(Space):
     def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         """See `Space.where`."""
         return np.where(condition, a, b)
+
+    def threshold(self, x: Leaves, k: int) -> Scalar:
+        """See `Space.threshold`."""
+        return np.sort(np.concatenate([np.abs(_wide(u)).ravel() for u in x]))[-k]
+
+    def counter(self, start: Scalar, like: Array | None) -> Array:
+        """See `Space.counter`."""
+        shape = () if like is None else like.shape
+        return np.arange(np.prod(shape, dtype=int), dtype=np.uint64).reshape(shape) + np.uint64(start)
+
+    def normal(self, u: Array, v: Array, like: Array) -> Array:
+        """See `Space.normal`."""
+        return np.asarray(np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v), like.dtype)
 
 
 def _wide(x: Array) -> Array:
@@ -137,21 +150,32 @@ class sharpness_aware:  # noqa: N801  called like the function of the same name 
 
     def value_and_grad(self, w: Weights, state: State, *batch: Array) -> tuple[tuple[float, Weights], State]:
         """Return `((loss, gradients), state)`: the loss at w, what to follow, and the next state."""
-        start = self._vec(w)
-        losses: list[float] = []
-        step = mean(self._step(start, state, losses, shard) for shard in self._shards(batch))
-        return (float(np.mean(losses)), list(step.gradient.collapse())), step.state
+        if self.variant.descent.adds:
+            raise ValueError(f"{self.variant.name} adds to the weights after the base step: use evaluate, Step.addend")
+        loss, step = self.evaluate(w, state, *batch)
+        return (loss, list(step.gradient.collapse())), step.state
 
-    def _step(self, w: Vec, state: State, losses: list[float], batch: Sequence[Array]) -> Any:
-        def answer(request: Request) -> Vec:
+    def evaluate(self, w: Weights, state: State, *batch: Array) -> tuple[float, Step]:
+        """Return the loss at w (or at the first point, where the variant does not ask at w) and the `Step`."""
+        start = self._vec(w)
+        loss, step = mean(self._step(start, state, shard) for shard in self._shards(batch))
+        return float(loss), step
+
+    def _step(self, w: Vec, state: State, batch: Sequence[Array]) -> tuple[float, Step]:
+        losses: list[float] = []
+
+        def answer(request: Request) -> Vec | bool:
+            if isinstance(request, Choice):
+                return bool(request.predicate)
             if isinstance(request, HessianVector):
                 return Vec(w.space, self._hessian_vector(request, batch))
             loss, gradients = self.f(list(request.collapse()), *batch)
-            if request is w:
-                losses.append(loss)
+            if not losses or request is w:
+                losses[:] = [loss]
             return Vec(w.space, tuple(gradients))
 
-        return drive(self.variant.program(w, state), answer)
+        step = drive(self.variant.program(w, state), answer)
+        return losses[0], step
 
     def _hessian_vector(self, request: HessianVector, batch: Sequence[Array]) -> Leaves:
         h = 1e-100

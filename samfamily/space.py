@@ -11,13 +11,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from math import prod
+from sys import float_info
+from typing import Any, ClassVar, TypeAlias
 
 Array: TypeAlias = Any
 """An array of whichever framework the space belongs to."""
 Scalar: TypeAlias = Any
 """A Python number or a 0-d array of the framework; reading it may synchronise, so the core never does."""
 Leaves: TypeAlias = tuple[Array, ...]
+
+
+SMALLEST_NORMAL = float_info.min
+"""Of float64; in a narrower type it is 0."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,12 @@ class Leaf:
     Attributes:
         name: the leaf's path, such as `"conv.0.weight"`; empty if the adapter was not told.
         filter_axis: the axis that counts the filters of a weight (0 in PyTorch and equinox, -1 for a flax `kernel`).
+        normalisation: whether it belongs to a normalisation layer; None if the adapter was not told.
     """
 
     name: str = ""
     filter_axis: int = 0
+    normalisation: bool | None = None
 
 
 class Space(ABC):
@@ -41,9 +49,12 @@ class Space(ABC):
 
     Attributes:
         leaves: one `Leaf` for each array of the tree, in order.
+        eager: whether a value that was computed may be kept for later; not so while tracing, where it belongs to the
+            branch that computed it, and where the compiler finds what is computed twice.
     """
 
     leaves: tuple[Leaf, ...]
+    eager: ClassVar[bool] = True
 
     @abstractmethod
     def scale(self, a: Scalar, x: Leaves) -> Leaves:
@@ -76,14 +87,30 @@ class Space(ABC):
     def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         """Return `a` where `condition` holds and `b` elsewhere; for scalars."""
 
+    @abstractmethod
+    def threshold(self, x: Leaves, k: int) -> Scalar:
+        r"""Return the k-th largest \(|x_i|\) over all leaves, \(1 \le k \le n\)."""
+
+    @abstractmethod
+    def counter(self, start: Scalar, like: Array | None) -> Array:
+        """Return `start`, `start + 1`, ... for the entries of `like` (for one, where None), on its device.
+
+        The integers are of a type whose products keep their low 32 bits.
+        """
+
+    @abstractmethod
+    def normal(self, u: Array, v: Array, like: Array) -> Array:
+        r"""Return \(\sqrt{-2\ln u}\,\cos 2\pi v\) in the dtype of `like`: normal if u and v are uniform on (0, 1)."""
+
     def divide(self, a: Scalar, b: Scalar) -> Scalar:
         r"""Return \(a / b\) where \(b > 0\) and 0 elsewhere: the library's one division by a quantity that may vanish.
 
-        Both branches are finite, so a derivative taken through it is finite too.
+        A subnormal \(b\) counts as 0, since its reciprocal overflows.  Both branches are finite, so a derivative taken
+        through it is finite too.
         """
         if isinstance(b, int | float):
-            return a / b if b > 0 else 0.0 * a
-        positive = b > 0
+            return a / b if b > SMALLEST_NORMAL else 0.0 * a
+        positive = b > SMALLEST_NORMAL
         return self.where(positive, a / self.where(positive, b, 1.0), 0.0)
 
 
@@ -124,6 +151,10 @@ class Vec:
         r"""Return the leaves of \(\alpha x\) themselves; costs nothing where \(\alpha\) is the number 1."""
         return self.leaves if _is_one(self.alpha) else self.space.scale(self.alpha, self.leaves)
 
+    def collapsed(self) -> Vec:
+        r"""Return the same vector with \(\alpha\) = 1."""
+        return self if _is_one(self.alpha) else Vec(self.space, self.collapse())
+
     def map(self, function: Callable[[Leaf, Array], Array]) -> Vec:
         """Return the Vec of `function(leaf, array)`, leaf by leaf."""
         pairs = zip(self.space.leaves, self.collapse(), strict=True)
@@ -152,15 +183,27 @@ class Vec:
         r"""Return \(v / b\) where the scalar \(b\) is positive, and the zero vector elsewhere."""
         return Vec(self.space, self.leaves, self.space.divide(self.alpha, scalar))
 
+    def threshold(self, k: int) -> Scalar:
+        r"""Return the k-th largest \(|v_i|\) over all leaves."""
+        return abs(self.alpha) * self.space.threshold(self.leaves, k)
+
+    @property
+    def size(self) -> int:
+        """How many coordinates the vector has."""
+        return sum(prod(x.shape) for x in self.leaves)
+
     def inner(self, other: Vec) -> Scalar:
         r"""Return \(\mathrm{Re}\,\langle v, u\rangle\)."""
         return self.alpha * other.alpha * self.space.inner(self.leaves, other.leaves)
 
     def norm(self, q: float) -> Scalar:
         r"""Return \(\lVert v\rVert_q\), \(q \in [1, \infty]\)."""
-        if q not in self._norms:
-            self._norms[q] = abs(self.alpha) * self.space.norm(self.leaves, q)
-        return self._norms[q]
+        if q in self._norms:
+            return self._norms[q]
+        norm = abs(self.alpha) * self.space.norm(self.leaves, q)
+        if self.space.eager:
+            self._norms[q] = norm
+        return norm
 
     def signed_power(self, r: float) -> Vec:
         r"""Return \(\mathrm{sign}(v)\,|v|^r\) elementwise, \(r \ge 0\); \(v\) itself, and no pass, at \(r = 1\)."""

@@ -16,10 +16,10 @@ from typing import Any
 
 from samfamily import check
 from samfamily.ascent import Ascent, Gradient
-from samfamily.ball import Ball, Identity
-from samfamily.descent import Climb, Descent, Perturbed, SecondOrder
-from samfamily.program import Asking, State, Step, ask
-from samfamily.radius import Radius, Rho, is_zero
+from samfamily.ball import Ball
+from samfamily.descent import Climb, Descended, Descent, Perturbed, SecondOrder
+from samfamily.program import Asking, Site, State, Step, ask, choose
+from samfamily.radius import Constant, Radius, Rho, is_zero
 from samfamily.space import Vec
 
 
@@ -56,36 +56,50 @@ class Variant:
     def __post_init__(self) -> None:
         if self.m is not None:
             check.positive_integer("m", self.m)
+            if self.ball.mask.why_not_sharded:
+                raise ValueError(f"{self.name} cannot be sharded with m = {self.m}: {self.ball.mask.why_not_sharded}")
         if isinstance(self.descent, SecondOrder):
-            plain = self.ball.p == 2 and self.ball.metric == Identity() and self.ascent == Gradient()
+            plain = self.ball == Ball() and self.ascent == Gradient() and isinstance(self.radius, Constant)
             if not plain:
                 raise ValueError(
                     f"{self.name}: second_order keeps d(epsilon)/dw of one climb along the gradient with p = 2 and "
-                    f"T = I; got p = {self.ball.p}, metric = {self.ball.metric}, ascent = {self.ascent}: drop "
-                    "second_order, or use p=2, steps=1 and no metric (for p = 1 and inf that derivative is 0 almost "
-                    "everywhere, and nothing is lost)"
+                    f"T = I; got {self.ball}, {self.ascent}, {self.radius}: drop second_order, or use p=2, steps=1 and "
+                    "no metric (for p = 1 and inf that derivative is 0 almost everywhere, and nothing is lost)"
                 )
 
     def init(self, w: Vec) -> State:
         """Return the state before the first step at `w`."""
-        return State(0, self.ascent.init(w), self.radius.init(w), self.descent.init(w))
+        return State(0, self.ascent.init(w), self.ball.mask.init(w), self.radius.init(w), self.descent.init(w))
 
     def program(self, w: Vec, state: State) -> Asking[Step]:
         """Yield the requests of one step from `w`, and return its `Step`."""
-        d, g, ascent = yield from ask(self.ascent(w, state.ascent))
-        ball = self.ball.at(w)
+        d, g, ascent, centre = yield from ask(self.ascent(w, state))
+        site = Site(w, d, state.step)
+        M, mask = yield from ask(self.ball.mask(site, state.ball))
+        ball = self.ball.at(site, M)
         dual_norm = ball.dual_norm(d)
-        rho, radius = self.radius(state.step, dual_norm, state.radius)
-        if is_zero(rho):
-            gradient, descent = yield from ask(self.descent.idle(g, state.descent))
-        else:
+        rho, climbs, radius = self.radius(site, dual_norm, state.radius)
+        if g is None and self.descent.needs_gradient:
+            g = yield w
+        origin = w if centre is None else w + centre
+
+        def climb() -> Asking[Descended]:
+            along = d
             for _ in range(self.ascent.steps - 1):
-                d = yield w + rho * ball.maximiser(d)
-            climb = Climb(w, g, d, ball.dual_norm(d), rho, rho * ball.maximiser(d))
-            h = yield w + climb.epsilon
-            gradient, descent = yield from ask(self.descent(climb, h, state.descent))
-        largest = rho.norm(inf) if isinstance(rho, Vec) else rho
-        return Step(gradient, State(state.step + 1, ascent, radius, descent), dual_norm, largest)
+                along = yield origin + rho * ball.maximiser(along)
+            epsilon = rho * ball.maximiser(along)
+            h = yield origin + epsilon
+            done = Climb(w, g, along, ball.dual_norm(along), rho, origin, epsilon, state.step)
+            return (yield from ask(self.descent(done, h, state.descent)))
+
+        def rest() -> Asking[Descended]:
+            gradient = g if g is not None else (yield w)
+            return (yield from ask(self.descent.idle(gradient, state.descent)))
+
+        gradient, descent, addend = yield from choose(False if is_zero(rho) else climbs, climb, rest)
+        farthest = 0.0 if climbs is False else rho.norm(inf) if isinstance(rho, Vec) else rho
+        went = farthest if isinstance(climbs, bool) else w.space.where(climbs, farthest, 0.0)
+        return Step(gradient, State(state.step + 1, ascent, mask, radius, descent), dual_norm, went, addend)
 
     def sharded(self, m: int) -> Variant:
         r"""Return this variant with `m` examples to a perturbation (m-sharpness, arXiv 2010.01412, section 4.1).
@@ -109,18 +123,24 @@ class Variant:
         r"""Return this variant with another \(\rho\): a number, a schedule, or a Vec of one number for each leaf."""
         return replace(self, radius=replace(self.radius, rho=rho))
 
+    def within(self, ball: Ball) -> Variant:
+        """Return this variant in another ball, such as `GSAM().within(Ball(p=inf, metric=Adaptive()))`."""
+        return replace(self, ball=ball)
+
     @property
     def stateful(self) -> bool:
-        """Whether a step depends on the steps before it: a memory, or a schedule of rho."""
-        axes: tuple[Any, ...] = (self.ascent, self.radius, self.descent)
-        return self.radius.scheduled or any(axis.stateful for axis in axes)
+        """Whether a step depends on the steps before it: a memory, or the step counter."""
+        parts: tuple[Any, ...] = (self.ascent, self.ball.metric, self.ball.mask, self.radius, self.descent)
+        return self.radius.scheduled or any(part.stateful for part in parts)
 
     @property
     def gradients_per_step(self) -> float:
         """How many gradients of the whole batch a step evaluates, on average over many steps."""
-        return self.ascent.gradients + self.radius.climbs_per_step * (self.ascent.steps - 1 + self.descent.gradients)
+        climbs = self.radius.climbs_per_step
+        at_w = 0.0 if self.ascent.hands_over_gradient else 1.0 if self.descent.needs_gradient else 1.0 - climbs
+        return self.ascent.gradients + at_w + climbs * (self.ascent.steps - 1 + self.descent.gradients)
 
     @property
     def hessian_vector_products_per_step(self) -> float:
         """How many Hessian-vector products a step evaluates, on average over many steps."""
-        return self.radius.climbs_per_step * self.descent.hessian_vector_products
+        return self.ascent.hessian_vector_products + self.radius.climbs_per_step * self.descent.hessian_vector_products

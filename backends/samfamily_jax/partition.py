@@ -19,6 +19,8 @@ class Partition:
     Args:
         tree: any pytree: dicts, tuples, NamedTuples, flax or equinox modules; leaves may be integers, bools, keys or
             no arrays at all.
+        normalisation: a pytree of bools, or a prefix of one, that tells which leaves belong to normalisation layers.
+            Without it they are told by the types of the equinox or nnx modules in the tree, if there are any.
 
     Attributes:
         w: the float leaves as a Vec, each named by its path.
@@ -38,20 +40,31 @@ class Partition:
 
     w: Vec
 
-    def __init__(self, tree: Any) -> None:
-        paths, self._treedef = jax.tree_util.tree_flatten_with_path(tree)
+    def __init__(self, tree: Any, normalisation: Any = None) -> None:
+        paths, self._treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)
         self._leaves = [leaf for _, leaf in paths]
         self._moving = [i for i, leaf in enumerate(self._leaves) if _is_float(leaf)]
         if not self._moving:
-            found = sorted({_kind(leaf) for leaf in self._leaves}) or "no leaf at all"
+            found = sorted({_kind(leaf) for leaf in self._leaves if leaf is not None}) or "no leaf at all"
             raise ValueError(f"the parameters have no float leaf to differentiate, found {found}: pass float arrays")
         names = [jax.tree_util.keystr(paths[i][0], simple=True, separator=".") for i in self._moving]
-        space = JaxSpace(tuple(Leaf(name, -1 if name.split(".")[-1] == "kernel" else 0) for name in names))
+        told = _normalisations(tree, normalisation)
+        space = JaxSpace(
+            tuple(
+                Leaf(name, -1 if name.split(".")[-1] == "kernel" else 0, told[i])
+                for i, name in zip(self._moving, names, strict=True)
+            )
+        )
         self.w = Vec(space, tuple(jnp.asarray(self._leaves[i]) for i in self._moving))
 
     def merge(self, moving: Leaves) -> Any:
         """Return the tree with other float leaves."""
         return self._fill(moving, self._leaves)
+
+    def of(self, tree: Any) -> Leaves:
+        """Return the leaves of another tree of this structure, where this one's are floats."""
+        leaves = jax.tree.leaves(tree, is_leaf=_is_none)
+        return tuple(leaves[i] for i in self._moving)
 
     def gradients(self, moving: Leaves) -> Any:
         """Return a tree of gradients: None where there is none, which optax and equinox read as "leave it alone"."""
@@ -68,6 +81,29 @@ def _is_float(leaf: Array) -> bool:
     if isinstance(leaf, float | complex):
         return True
     return isinstance(leaf, jax.Array | np.ndarray | np.generic) and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
+NORMALISATIONS = {"BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm"}
+"""The names of normalisation modules in equinox and in flax's nnx."""
+
+
+def _is_normalisation(node: Any) -> bool:
+    classes = type(node).__mro__
+    return any(c.__name__ in NORMALISATIONS and c.__module__.startswith(("equinox", "flax")) for c in classes)
+
+
+def _normalisations(tree: Any, told: Any) -> list[bool | None]:
+    """Return for each leaf whether it belongs to a normalisation layer; None where nobody knows."""
+    if told is not None:
+        return jax.tree.leaves(jax.tree.broadcast(told, tree, is_leaf=_is_none))
+    nodes = jax.tree.leaves(tree, is_leaf=lambda node: node is None or _is_normalisation(node))
+    sizes = [len(jax.tree.leaves(node, is_leaf=_is_none)) for node in nodes]
+    found = [_is_normalisation(node) for node, size in zip(nodes, sizes, strict=True) for _ in range(size)]
+    return list(found) if any(found) else [None] * len(found)
+
+
+def _is_none(node: Any) -> bool:
+    return node is None
 
 
 def _kind(leaf: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
@@ -22,6 +23,7 @@ class JaxSpace(Space):
     """
 
     leaves: tuple[Leaf, ...]
+    eager = False
 
     def scale(self, a: Scalar, x: Leaves) -> Leaves:
         """See `Space.scale`."""
@@ -46,7 +48,7 @@ class JaxSpace(Space):
         filled = [_wide(u) for u in x if u.size]
         largest = reduce(jnp.maximum, (jnp.max(jnp.abs(u)) for u in filled), jnp.zeros(()))
         if q == inf:
-            return largest
+            return jnp.where(largest == 0, 0.0, largest)  # JAX's |x| has slope 1 at 0
         unit = _unit(largest)
         total = _total(jnp.sum(jnp.square(jnp.abs(u) / unit) if q == 2 else (jnp.abs(u) / unit) ** q) for u in filled)
         root = jnp.where(total == 0, 1.0, total) ** (1 / q)  # the root of 0 has no derivative; the norm's is taken as 0
@@ -59,6 +61,20 @@ class JaxSpace(Space):
     def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         """See `Space.where`."""
         return jnp.where(condition, a, b)
+
+    def threshold(self, x: Leaves, k: int) -> Scalar:
+        """See `Space.threshold`."""
+        return jnp.sort(jnp.concatenate([jnp.abs(_wide(u)).ravel() for u in x]))[-k]
+
+    def counter(self, start: Scalar, like: Array | None) -> Array:
+        """See `Space.counter`."""
+        shape = () if like is None else like.shape
+        return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape) + jnp.asarray(start).astype(jnp.uint32)
+
+    def normal(self, u: Array, v: Array, like: Array) -> Array:
+        """See `Space.normal`."""
+        u, v = (x.astype(jnp.promote_types(like.dtype, jnp.float32)) for x in (u, v))
+        return (jnp.sqrt(-2 * jnp.log(u)) * jnp.cos(2 * jnp.pi * v)).astype(like.dtype)
 
 
 def _wide(x: Array) -> Array:

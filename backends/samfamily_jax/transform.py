@@ -12,11 +12,12 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from samfamily.program import HessianVector, Request, State, Step, StepInfo, add, divide, drive
+from samfamily.program import State, Step, StepInfo, add, divide
 from samfamily.space import Leaves, Vec
 from samfamily.variant import Variant
 from samfamily_jax.batch import shards
 from samfamily_jax.partition import Partition
+from samfamily_jax.run import Run, conjugate
 
 PyTree: TypeAlias = Any
 
@@ -46,7 +47,12 @@ class SharpnessAware(NamedTuple):
 
 
 def sharpness_aware(
-    fun: Callable[..., Any], variant: Variant, has_aux: bool = False, *, batch_argnums: int | Sequence[int] = 1
+    fun: Callable[..., Any],
+    variant: Variant,
+    has_aux: bool = False,
+    *,
+    batch_argnums: int | Sequence[int] = 1,
+    normalisation: PyTree = None,
 ) -> SharpnessAware:
     """Return the pure functions that follow `variant`, its memory and its step counter in an explicit state.
 
@@ -56,6 +62,8 @@ def sharpness_aware(
         has_aux: whether `fun` returns auxiliary output; what comes back is that of the pass at w, and for a variant
             with `m` that of every shard, stacked along a new first axis.
         batch_argnums: which arguments of `fun` are batches; a variant with `m` cuts them into shards.
+        normalisation: a pytree of bools, or a prefix of one, that tells which parameters belong to normalisation
+            layers, for variants that ask; equinox and nnx modules tell it by their types.
 
     Returns:
         `init`, `value_and_grad` and `with_info`.
@@ -75,13 +83,15 @@ def sharpness_aware(
         0.5 15.125 [3.3 4.4]
     """
     _check_variant(variant)
+    _refuse_addend(variant)
 
     def init(params: PyTree) -> State:
-        return variant.init(Partition(params).w)._replace(step=jnp.zeros((), jnp.int32))
+        return variant.init(Partition(params, normalisation).w)._replace(step=jnp.zeros((), jnp.int32))
 
     def with_info(params: PyTree, state: State, *args: Any, **kwargs: Any) -> tuple[Any, State, StepInfo]:
-        split, outcome, aux = _step(fun, variant, 0, has_aux, batch_argnums, state, (params, *args), kwargs)
-        gradients = split.gradients(_conjugate(outcome.step.gradient.collapse()))
+        split = Partition(params, normalisation)
+        outcome, aux = _step(fun, variant, split, 0, has_aux, batch_argnums, state, (params, *args), kwargs)
+        gradients = split.gradients(conjugate(outcome.step.gradient.collapse()))
         return (((outcome.loss, aux) if has_aux else outcome.loss), gradients), outcome.step.state, _info(outcome)
 
     def value_and_grad(params: PyTree, state: State, *args: Any, **kwargs: Any) -> tuple[Any, State]:
@@ -97,6 +107,7 @@ def value_and_grad(
     has_aux: bool = False,
     *,
     batch_argnums: int | Sequence[int] = 1,
+    normalisation: PyTree = None,
 ) -> Callable[..., Any]:
     r"""Return a function that is called like, and returns like, `jax.value_and_grad(fun, argnums, has_aux)`.
 
@@ -111,6 +122,8 @@ def value_and_grad(
         has_aux: whether `fun` returns auxiliary output; what comes back is that of the pass at w, and for a variant
             with `m` that of every shard, stacked along a new first axis.
         batch_argnums: which positional arguments are batches; a variant with `m` cuts them into shards.
+        normalisation: a pytree of bools, or a prefix of one, that tells which parameters belong to normalisation
+            layers, for variants that ask; equinox and nnx modules tell it by their types.
 
     Returns:
         `vg(*args, **kwargs) -> (loss, grads)`, or `((loss, aux), grads)` with `has_aux`.
@@ -127,6 +140,7 @@ def value_and_grad(
         (Array(0.5, dtype=float32), Array([1.1, 0. ], dtype=float32))
     """
     _check_variant(variant)
+    _refuse_addend(variant)
     if variant.stateful:
         raise ValueError(
             f"{variant.name} has a memory or a schedule of rho, which value_and_grad has nowhere to keep: "
@@ -134,8 +148,15 @@ def value_and_grad(
         )
 
     def vg(*args: Any, **kwargs: Any) -> Any:
-        split, outcome, aux = _step(fun, variant, argnums, has_aux, batch_argnums, State(), args, kwargs)
-        gradients = split.gradients(_conjugate(outcome.step.gradient.collapse()))
+        moved = argnums if isinstance(argnums, int) else tuple(argnums)
+        for i in (moved,) if isinstance(moved, int) else moved:
+            if not -len(args) <= i < len(args):
+                raise ValueError(
+                    f"argnums = {argnums} does not fit a loss called with {len(args)} positional arguments"
+                )
+        split = Partition(args[moved] if isinstance(moved, int) else tuple(args[i] for i in moved), normalisation)
+        outcome, aux = _step(fun, variant, split, moved, has_aux, batch_argnums, State(), args, kwargs)
+        gradients = split.gradients(conjugate(outcome.step.gradient.collapse()))
         return ((outcome.loss, aux) if has_aux else outcome.loss), gradients
 
     return vg
@@ -144,21 +165,17 @@ def value_and_grad(
 def _step(
     fun: Callable[..., Any],
     variant: Variant,
-    argnums: int | Sequence[int],
+    split: Partition,
+    argnums: int | tuple[int, ...],
     has_aux: bool,
     batch_argnums: int | Sequence[int],
     state: State,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> tuple[Partition, Outcome, Any]:
-    """Run one step's program on every shard; return the split parameters, the mean outcome, and aux at w."""
-    moved = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    if not all(-len(args) <= i < len(args) for i in moved):
-        raise ValueError(f"argnums = {argnums} does not fit a loss called with {len(args)} positional arguments")
-    moved = tuple(i % len(args) for i in moved)
-    split = Partition(args[moved[0]] if isinstance(argnums, int) else tuple(args[i] for i in moved))
+) -> tuple[Outcome, Any]:
+    """Run one step's program on every shard; return the mean outcome, and aux at w."""
+    moved = tuple(i % len(args) for i in ((argnums,) if isinstance(argnums, int) else argnums))
     batches = (batch_argnums,) if isinstance(batch_argnums, int) else tuple(batch_argnums)
-    auxes: list[Any] = []
 
     def loss(leaves: Leaves, arguments: tuple[Any, ...]) -> tuple[jax.Array, Any]:
         tree = split.merge(leaves)
@@ -166,28 +183,19 @@ def _step(
         result = fun(*(filled.get(i, x) for i, x in enumerate(arguments)), **kwargs)
         return result if has_aux else (result, None)
 
+    auxes: list[Any] = []
+
     def one(w: Vec, arguments: tuple[Any, ...]) -> Outcome:
-        losses: list[jax.Array] = []
-
-        def gradient(leaves: Leaves) -> tuple[Leaves, tuple[jax.Array, Any]]:
-            out, gradients = jax.value_and_grad(loss, has_aux=True)(leaves, arguments)
-            return _conjugate(gradients), out
-
-        def answer(request: Request) -> Vec:
-            if isinstance(request, HessianVector):
-                point, v = request.w.collapse(), request.v.collapse()
-                return Vec(w.space, jax.jvp(lambda x: gradient(x)[0], (point,), (v,))[1])
-            gradients, (value, aux) = gradient(request.collapse())
-            if not losses:
-                auxes.append(aux)
-            losses.append(value)
-            return Vec(w.space, gradients)
-
-        return Outcome(drive(variant.program(w, state), answer), losses[0], losses[-1], len(losses))
+        run = Run(lambda leaves: jax.value_and_grad(loss, has_aux=True)(leaves, arguments))
+        step = run.drive(variant.program(w, state))
+        seen = run.seen
+        assert seen is not None, "every program asks for a gradient"
+        auxes.append(seen.aux)
+        return Outcome(step, seen.loss, seen.last_loss, seen.gradients)
 
     parts = shards(args, batches, variant.m)
     outcome = _mean(split.w, one, parts)
-    return split, outcome, auxes[0] if variant.m is None else jax.tree.map(lambda *x: jnp.stack(x), *auxes)
+    return outcome, auxes[0] if variant.m is None else jax.tree.map(lambda *x: jnp.stack(x), *auxes)
 
 
 def _mean(w: Vec, one: Callable[[Vec, Any], Outcome], parts: Sequence[Any]) -> Outcome:
@@ -215,11 +223,14 @@ def _info(outcome: Outcome) -> StepInfo:
     )
 
 
-def _conjugate(leaves: Leaves) -> Leaves:
-    """Turn JAX's gradient with respect to a complex leaf into the direction of ascent, and back; real leaves stay."""
-    return tuple(jnp.conj(x) if jnp.iscomplexobj(x) else x for x in leaves)
-
-
 def _check_variant(variant: Variant) -> None:
     if not isinstance(variant, Variant):
         raise TypeError(f"variant must be a Variant, got {variant!r}: pass a row of the family such as SAM(rho=0.05)")
+
+
+def _refuse_addend(variant: Variant) -> None:
+    if variant.descent.adds:
+        raise ValueError(
+            f"{variant.name} adds to the weights after the base optimizer's step, where value_and_grad has no say: use "
+            "samfamily_jax.optax.gradient_transformation, or the coupled form"
+        )

@@ -34,7 +34,6 @@ class LiveParameters:
         self.w = Vec(space, tuple(p.data for p in parameters))
         self._away: Leaves | None = None
         self._received = [False] * len(parameters)
-        self._gradients_before = [p.grad for p in parameters]
 
     @property
     def away(self) -> bool:
@@ -82,8 +81,14 @@ class LiveParameters:
         for p, x, received in zip(self.parameters, gradient.collapse(), self._received, strict=True):
             p.grad = x if received else None
 
-    def undo(self) -> None:
-        """Bring home the parameters, and back the gradients that lay in `.grad` when the step began."""
+    def add(self, addend: Vec, factors: Sequence[float | Tensor]) -> None:
+        """Add a multiple of `addend` to the weights, for each parameter its own; to those that received a gradient."""
+        with torch.no_grad():
+            for p, x, a, received in zip(self.parameters, addend.collapse(), factors, self._received, strict=True):
+                if received:
+                    p.add_(a * x)
+
+    def abandon(self) -> None:
+        """Bring the parameters home and empty `.grad`: what lies there belongs to a step that is not taken."""
         self.come_home()
-        for p, gradient in zip(self.parameters, self._gradients_before, strict=True):
-            p.grad = gradient
+        self.clear_gradients()

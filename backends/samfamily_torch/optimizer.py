@@ -19,10 +19,11 @@ from torch import Tensor
 
 from samfamily import check
 from samfamily.program import State, Step, StepInfo, mean
-from samfamily.space import Vec
+from samfamily.space import Leaf, Vec
 from samfamily.variant import Variant
 from samfamily_torch.batch import shards
 from samfamily_torch.checkpoint import pack, unpack
+from samfamily_torch.leaves import describe
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.run import Outcome, Run
 from samfamily_torch.space import TorchSpace
@@ -145,7 +146,7 @@ class SharpnessAware(torch.optim.Optimizer):
         try:
             outcome: Outcome = mean(Run(live, variant, state).through(partial(closure, *part)) for part in parts)
         except BaseException:
-            live.undo()
+            live.abandon()
             raise
         self._finish(live, outcome)
         return outcome.loss
@@ -226,9 +227,9 @@ class SharpnessAware(torch.optim.Optimizer):
         run.answer(nan)
 
     def _abandon(self, run: Run) -> None:
-        """Forget the step in progress: parameters and gradients are as they were before it."""
+        """Forget the step in progress: weights and state are as they were before it, and `.grad` is empty."""
         self._run = None
-        run.live.undo()
+        run.live.abandon()
 
     def _finish_manual(self) -> None:
         run = self._run
@@ -261,7 +262,7 @@ class SharpnessAware(torch.optim.Optimizer):
             raise RuntimeError("no parameter of the optimizer requires a gradient: there is nothing to step on")
         parameters = [p for p, _ in members]
         if len(parameters) != len(self._parameters) or any(map(is_not, parameters, self._parameters)):
-            self._space, self._parameters = TorchSpace(self._names(parameters)), parameters
+            self._space, self._parameters = TorchSpace(self._describe(parameters)), parameters
         live = LiveParameters(parameters, self._space)
         state = self.variant.init(live.w) if self._state is None else self._state
         return live, self.variant.with_rho(self._rho([group for _, group in members])), state
@@ -273,19 +274,22 @@ class SharpnessAware(torch.optim.Optimizer):
             return rhos[0]
         return Vec(self._space, tuple(_scalar(check.radius("param_group['rho']", rho)) for rho in rhos))
 
-    def _names(self, parameters: Sequence[Tensor]) -> list[str]:
-        """Return the parameters' names as the model or the groups tell them, empty where neither does."""
-        named = self._model.named_parameters() if self._model else ()
-        names = {id(p): name for name, p in named}
+    def _describe(self, parameters: Sequence[Tensor]) -> list[Leaf]:
+        """Return what the model and the groups tell of each parameter."""
+        known = describe(self._model) if self._model else {}
         for group in self.param_groups:
-            names = dict(zip(map(id, group["params"]), group.get("param_names", ()), strict=False)) | names
-        return [names.get(id(p), "") for p in parameters]
+            for p, name in zip(group["params"], group.get("param_names", ()), strict=False):
+                known.setdefault(id(p), Leaf(name))
+        return [known.get(id(p), Leaf()) for p in parameters]
 
     def _finish(self, live: LiveParameters, outcome: Outcome) -> None:
         """Step the base optimizer with the gradient that the variant made, and only then move the state on."""
         step: Step = outcome.step
         live.put_gradients(step.gradient)
         self.base.step()
+        if step.addend is not None:
+            rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+            live.add(step.addend, [-rates[id(p)] for p in live.parameters])
         self._state = step.state
         radius = _scalar(step.radius)
         self._info = StepInfo(

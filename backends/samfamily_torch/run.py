@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from samfamily.program import HessianVector, Request, State, Step
+from samfamily.program import Choice, HessianVector, Request, State, Step
 from samfamily.space import Vec
 from samfamily.variant import Variant
 from samfamily_torch.hessian import hessian_vector_product
@@ -87,6 +87,8 @@ class Run:
         try:
             with torch.no_grad():
                 self.request = self.program.send(answer)
+                while isinstance(self.request, Choice):
+                    self.request = self.program.send(bool(self.request.predicate))
         except StopIteration as stop:
             self.request, self.step = None, stop.value
 

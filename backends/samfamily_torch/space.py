@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from functools import reduce
+from math import inf, pi
 
 import torch
 from torch import Tensor
@@ -18,11 +19,11 @@ class TorchSpace(Space):
     with `recycle`, and become the next sum.
 
     Args:
-        names: the name of each leaf, or how many unnamed ones there are.
+        leaves: one `Leaf` for each tensor, or how many of them there are if nothing is known of them.
     """
 
-    def __init__(self, names: int | Sequence[str]) -> None:
-        self.leaves = tuple(Leaf(name) for name in ([""] * names if isinstance(names, int) else names))
+    def __init__(self, leaves: int | Sequence[Leaf]) -> None:
+        self.leaves = (Leaf(),) * leaves if isinstance(leaves, int) else tuple(leaves)
         self._spare: Leaves | None = None
 
     def recycle(self, x: Leaves) -> None:
@@ -31,17 +32,19 @@ class TorchSpace(Space):
 
     def scale(self, a: Scalar, x: Leaves) -> Leaves:
         """See `Space.scale`."""
-        return tuple((a * u).to(u.dtype) for u in x)
+        a = _read(a)
+        return tuple((u.double() * a).to(u.dtype) if _beyond(a, u) else (a * u).to(u.dtype) for u in x)
 
     def axpby(self, a: Scalar, x: Leaves, b: Scalar, y: Leaves) -> Leaves:
-        """See `Space.axpby`.  A scalar on a CPU is read, which costs nothing there; elsewhere it stays where it is."""
+        """See `Space.axpby`."""
         if not (isinstance(b, int | float) and b == 1):
             y = self.scale(b, y)
         out, self._spare = self._spare or tuple(torch.empty_like(v) for v in y), None
-        if isinstance(a, Tensor) and a.device.type == "cpu":
-            a = a.item()
+        a = _read(a)
         for u, v, o in zip(x, y, out, strict=True):
-            if isinstance(a, Tensor):
+            if _beyond(a, v):
+                o.copy_(v.double() + u.double() * a)
+            elif isinstance(a, Tensor):
                 torch.addcmul(v, u, a, out=o)
             else:
                 torch.add(v, u, alpha=a, out=o)
@@ -54,7 +57,8 @@ class TorchSpace(Space):
     def inner(self, x: Leaves, y: Leaves) -> Scalar:
         """See `Space.inner`."""
         a, b = _unit(self.norm(x, inf)), _unit(self.norm(y, inf))
-        parts = [torch.sum((_wide(u) / a).conj() * (_wide(v) / b)).real for u, v in zip(x, y, strict=True)]
+        x, y = _wide(x), _wide(y)
+        parts = [torch.sum((u / a).conj() * (v / b)).real for u, v in zip(x, y, strict=True)]
         return a * (b * _total(parts))
 
     def norm(self, x: Leaves, q: float) -> Scalar:
@@ -62,7 +66,7 @@ class TorchSpace(Space):
         filled = [u for u in x if u.numel()]
         if not filled:
             return torch.zeros((), dtype=torch.float64)
-        if q == 2:
+        if q == 2 and (filled[0].device.type == "cpu" or all(u.dtype is not torch.float64 for u in filled)):
             n = torch.linalg.vector_norm(torch.stack([_two_norm(u) for u in filled]))
             if n.device.type != "cpu" or 1e-15 < n < 1e15:
                 return n
@@ -70,7 +74,7 @@ class TorchSpace(Space):
         if q == inf:
             return largest
         unit = _unit(largest)
-        return unit * _total([torch.sum((_wide(u).abs() / unit) ** q) for u in filled]) ** (1 / q)
+        return unit * _total([torch.sum((u.abs() / unit) ** q) for u in _wide(filled)]) ** (1 / q)
 
     def sign(self, x: Array) -> Array:
         """See `Space.sign`."""
@@ -80,9 +84,36 @@ class TorchSpace(Space):
         """See `Space.where`."""
         return torch.where(condition, a, b)
 
+    def threshold(self, x: Leaves, k: int) -> Scalar:
+        """See `Space.threshold`."""
+        return torch.topk(torch.cat([u.abs().reshape(-1) for u in x]), k).values[-1]
 
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    def counter(self, start: Scalar, like: Array | None) -> Array:
+        """See `Space.counter`."""
+        if like is None:
+            return torch.as_tensor(start, dtype=torch.int64)
+        return torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape) + start
+
+    def normal(self, u: Array, v: Array, like: Array) -> Array:
+        """See `Space.normal`."""
+        u, v = (x.to(torch.promote_types(like.dtype, torch.float32)) for x in (u, v))
+        return (torch.sqrt(-2 * torch.log(u)) * torch.cos(2 * pi * v)).to(like.dtype)
+
+
+def _read(a: Scalar) -> Scalar:
+    """Return a scalar on a CPU as a number, which costs nothing there; elsewhere it stays where it is."""
+    return a.item() if isinstance(a, Tensor) and a.device.type == "cpu" else a
+
+
+def _beyond(a: Scalar, u: Tensor) -> bool:
+    """Tell whether a scalar may be out of the range of a leaf's dtype, as rho / n of a tiny gradient is, where a u is not."""
+    return u.dtype is torch.float16 if isinstance(a, Tensor) else abs(a) > torch.finfo(u.dtype).max
+
+
+def _wide(x: Sequence[Tensor]) -> Leaves:
+    """Return the leaves in float32 or the widest of their dtypes: a scalar that fits one would overflow another."""
+    dtype = reduce(torch.promote_types, (u.dtype for u in x), torch.float32)
+    return tuple(u.to(dtype) for u in x)
 
 
 def _two_norm(x: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""The bridge to optax: a variant as a gradient transformation round an optimizer.
+
+For loops that hand everything to one optax object, and the place for variants that add to the weights after the base
+optimizer's step.  Needs optax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from samfamily.program import State
+from samfamily.space import Leaves, Vec
+from samfamily.variant import Variant
+from samfamily_jax.partition import Partition
+from samfamily_jax.run import Run, conjugate
+
+
+class BridgeState(NamedTuple):
+    """The state of the transformation: the optimizer's, and the variant's."""
+
+    optimizer: Any
+    variant: State
+
+
+def gradient_transformation(
+    optimizer: optax.GradientTransformation,
+    variant: Variant,
+    learning_rate: float | Callable[[Any], Any] | None = None,
+    *,
+    normalisation: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return a transformation whose `update` asks for the gradients that the variant wants, one call a step.
+
+    `update(grads, state, params, value_and_grad_fn=f)` takes the gradient at `params` as `grads`, and calls
+    `f(params) -> (loss, grads)` at the perturbed points.
+
+    Args:
+        optimizer: the base optimizer.
+        variant: a row of the family, not sharded.
+        learning_rate: the base optimizer's, a number or a schedule; only for variants that add to the weights after the
+            base step.
+        normalisation: as for `sharpness_aware`.
+
+    Returns:
+        The transformation; extra keywords are handed on to the optimizer.
+
+    Raises:
+        ValueError: a variant with `m`, whose batch nobody passes here; or one that adds and no learning rate.
+
+    Example:
+        >>> import jax
+        >>> from samfamily_jax import WSAM
+        >>> f = jax.value_and_grad(lambda w: 0.5 * jnp.sum(w**2))
+        >>> tx = gradient_transformation(optax.sgd(0.1), WSAM(rho=0.5, gamma=0.5), learning_rate=0.1)
+        >>> w = jnp.array([3.0, 4.0])
+        >>> updates, state = tx.update(f(w)[1], tx.init(w), w, value_and_grad_fn=f)
+        >>> [round(float(x), 3) for x in updates]
+        [-0.33, -0.44]
+    """
+    if variant.m is not None:
+        raise ValueError(
+            f"{variant.name} with m = {variant.m} shards the batch, which update has not: use value_and_grad"
+        )
+    if variant.descent.adds and learning_rate is None:
+        raise ValueError(f"{variant.name} adds to the weights at the base optimizer's pace: pass its learning_rate")
+    base = optax.with_extra_args_support(optimizer)
+
+    def init(params: Any) -> BridgeState:
+        state = variant.init(Partition(params, normalisation).w)
+        return BridgeState(base.init(params), state._replace(step=jnp.zeros((), jnp.int32)))
+
+    def update(
+        grads: Any, state: BridgeState, params: Any = None, *, value_and_grad_fn: Callable[[Any], Any], **extra: Any
+    ) -> tuple[Any, BridgeState]:
+        if params is None:
+            raise ValueError("update needs the parameters: call update(grads, state, params, value_and_grad_fn=f)")
+        split = Partition(params, normalisation)
+
+        def gradient(leaves: Leaves) -> tuple[tuple[Any, Any], Leaves]:
+            if leaves is split.w.leaves:
+                return (jnp.nan, None), split.of(grads)
+            value, gradients = value_and_grad_fn(split.merge(leaves))
+            return (value, None), split.of(gradients)
+
+        step = Run(gradient).drive(variant.program(split.w, state.variant))
+        followed = split.gradients(conjugate(step.gradient.collapse()))
+        updates, inner = base.update(followed, state.optimizer, params, **extra)
+        if step.addend is not None:
+            rate: Any = learning_rate(state.variant.step) if callable(learning_rate) else learning_rate
+            before = Vec(split.w.space, split.of(updates))
+            updates = split.gradients((before - rate * step.addend).collapse())
+        return updates, BridgeState(inner, step.state)
+
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  ours needs f

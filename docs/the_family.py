@@ -1,0 +1,143 @@
+"""Write docs/the-family.md from samfamily.family: `make docs`.
+
+The text comes from each row's docstring, the costs from the variant, and the copies at the perturbed point are counted on
+PyTorch, as tests/torch/test_memory.py does again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from samfamily import FAMILY, Variant
+
+PAGE = Path(__file__).with_name("the-family.md")
+
+HEAD = """\
+# The family
+
+Every row is stated once, in [`samfamily/family.py`](../samfamily/family.py), and runs on NumPy, PyTorch and JAX. Throughout,
+$g = \\nabla L(w)$ is the gradient at the weights, $\\hat g = g/\\lVert g\\rVert$, $\\hat\\epsilon$ the perturbation and
+$h = \\nabla L(w + \\hat\\epsilon)$ the gradient at the perturbed point; *gradient* is what the base optimizer receives. Any row
+works in any ball, `row.within(Ball(p=..., metric=...))`, and sharded, `row.sharded(m)`, but for SSAMD, whose masks have no
+mean over shards.
+
+*Gradients* counts gradients of the whole batch per step, with the defaults, on average over many steps (AESAM: at most).
+*Kept* counts the parameter copies that the row remembers from step to step; *at the point* those that are alive on PyTorch at
+the perturbed point besides weights and gradient, kept ones included. This page is made by `make docs`.
+"""
+
+OUT = """\
+## What stays out, and why
+
+| | reason |
+|---|---|
+| SAF, MESA | a penalty on the trajectory of outputs; no perturbation of the weights |
+| FedSAM, FedGMT and other federated forms | a protocol between clients, not a step |
+| AdaSAM, SASSHA, LightSAM's descent, SAM with Polyak steps | they change the base optimizer: compose a row with one |
+| bSAM | its optimizer consumes the gradient at a noisy point and a variance of its own; it is not a base optimizer round a row |
+| GAM | four gradients, the last nested in the third; its authors' code and paper differ in the weights |
+| Lookbehind | steps of the base optimizer inside the ascent |
+| SALA | a training protocol in two phases; not verified |
+| ESAM's data half, K-SAM, RW-SAM | they choose examples by their own losses, which a closure that returns one loss does not tell |
+| Functional SAM | it needs the Jacobian of the model's outputs with their cotangent frozen; a closure returns a loss and not outputs |
+| Focal-SAM | two different losses in one step |
+| ZSharp, GCSAM, LE-SAM, X-SAM, LightSAM's ascent | read in third parties' words only; each would be one member of one axis |
+"""
+
+
+class Row(NamedTuple):
+    """What a row's docstring says."""
+
+    title: str
+    formula: str
+    text: str
+    reduces: str
+
+
+def read(row: Callable[..., Variant]) -> Row:
+    """Return the parts of a row's docstring."""
+    doc = re.split(r"\n\n(?:Args|Returns|Raises|Example):\n", inspect.getdoc(row) or "")[0]
+    match = re.fullmatch(r"(.+?)\n\n\$\$ (.+?) \$\$\n\n(.+?)\n\n(Reduces .+)", doc, re.DOTALL)
+    if match is None:
+        raise ValueError(f"{row.__name__}'s docstring is not: one line, $$ formula $$, reference, 'Reduces to ...'")
+    title, formula, text, reduces = (" ".join(part.split()) for part in match.groups())
+    return Row(title, formula, re.sub(r"\\\((.+?)\\\)", r"$\1$", text), reduces)
+
+
+def kept(variant: Variant) -> int:
+    """Return how many Vecs the variant's state holds."""
+    import numpy as np
+
+    from samfamily import Leaf, Vec
+    from samfamily.reference import NumpySpace
+
+    def count(memory: Any) -> int:
+        return 1 if isinstance(memory, Vec) else sum(map(count, memory)) if isinstance(memory, tuple) else 0
+
+    return count(variant.init(Vec(NumpySpace([Leaf(normalisation=True)]), (np.ones(2),))))
+
+
+def copies_at_the_point(variant: Variant) -> int:
+    """Return the most parameter copies alive after a backward, besides weights and gradient, over seven steps."""
+    import gc
+
+    import torch
+
+    from samfamily_torch import SharpnessAware
+
+    size = 64_000
+    model = torch.nn.LayerNorm(size, bias=False)  # one leaf; a normalisation layer, for the row that asks
+    x = torch.ones(1, size // 64)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.01), variant, model=model)
+    most = 0
+
+    def closure() -> torch.Tensor:
+        nonlocal most
+        optimizer.zero_grad()
+        loss = ((model.weight.view(64, -1) * 1e-3).sum(0) @ x[0]) ** 2
+        loss.backward()
+        tensors = [t for t in gc.get_objects() if type(t) in (torch.Tensor, torch.nn.Parameter)]
+        big = {t.data_ptr() for t in tensors if t.numel() == size and t.is_floating_point()}
+        grad = model.weight.grad
+        assert grad is not None
+        most = max(most, len(big | {model.weight.data_ptr(), grad.data_ptr()}) - 2)
+        return loss
+
+    for _ in range(7):
+        optimizer.step(closure)
+    return most
+
+
+def anchor(name: str) -> str:
+    return f"[`{name}`](#{name.lower()})"
+
+
+def number(x: float) -> str:
+    return f"{x:g}"
+
+
+def page() -> str:
+    """Return the page's text."""
+    table = ["| row | in one line | gradients | kept | at the point |", "|---|---|---|---|---|"]
+    sections = []
+    for name, row in FAMILY.items():
+        variant, said = row(), read(row)
+        products = variant.hessian_vector_products_per_step
+        cost = number(variant.gradients_per_step) + (f" + {number(products)} Hessian-vector products" if products else "")
+        copies = copies_at_the_point(variant)
+        table.append(f"| {anchor(name)} | {said.title} | {cost} | {kept(variant)} | {copies} |")
+        linked = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", said.text)
+        signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(inspect.signature(row)).split(" -> ")[0])
+        signature = re.sub(r": [^=,)]+(?:\[[^\]]*\][^=,)]*)?(?==|,|\))", "", signature.replace(" = ", "="))
+        sections.append(
+            f"## {name}\n\n{said.title}\n\n$$ {said.formula} $$\n\n{linked}\n\n*{said.reduces}*\n\n    {name}{signature}\n"
+        )
+    return "\n".join([HEAD, *table, "", *sections, OUT])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -12,7 +12,7 @@ STAMP  := .venv/.installed
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lint format build constraints clean distclean
+.PHONY: help setup report test lint format docs build constraints clean distclean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: setup  ## check style, docstrings and types; change nothing
 format: setup  ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: setup  ## write the pages that are made from the code
+	$(BIN)/python docs/the_family.py
 
 build: setup  ## build the source distribution and the wheel into dist/
 	$(BIN)/python -m build --no-isolation

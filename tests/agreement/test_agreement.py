@@ -1,5 +1,6 @@
 """Layer 3: NumPy, PyTorch and JAX walk the same path, for every row and option."""
 
+from dataclasses import replace
 from functools import cache
 from math import inf
 from typing import Any
@@ -7,10 +8,45 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samfamily import ASAM, FAMILY, SAM, Variant, biases, filterwise, layerwise
-from tests.agreement.walks import jax_walk, numpy_walk, torch_walk
+from samfamily import (
+    AESAM,
+    ASAM,
+    CRSAM,
+    ESAM,
+    FAMILY,
+    GNP,
+    GSAM,
+    MSAM,
+    RSAM,
+    SAM,
+    SAMON,
+    SSAM,
+    SSAMD,
+    SSSAM,
+    USAM,
+    WSAM,
+    Adaptive,
+    AsyncSAM,
+    Ball,
+    EigenSAM,
+    FisherSAM,
+    FriendlySAM,
+    LookSAM,
+    OptSAM,
+    PeriodicSAM,
+    RandomSmoothing,
+    SAMPa,
+    StableSAM,
+    Variant,
+    VaSSO,
+    biases,
+    filterwise,
+    layerwise,
+)
+from samfamily.ascent import Gradient
+from tests.agreement.walks import LR, jax_walk, numpy_walk, torch_walk
 
-STEPS = 20
+STEPS = 30
 
 ROWS: dict[str, Variant] = {
     "SAM": SAM(rho=0.1),
@@ -32,9 +68,39 @@ ROWS: dict[str, Variant] = {
     "ASAM, p=1": ASAM(rho=0.3, p=1),
     "ASAM, p=3, 2 steps": ASAM(rho=0.3, p=3, steps=2),
     "ASAM, p=inf": ASAM(rho=0.05, p=inf),
+    "USAM": USAM(rho=0.1),
+    "FisherSAM": FisherSAM(rho=0.1, eta=2.0),
+    "SAMON": SAMON(rho=0.2),
+    "SAMON, p=inf, Euclidean": SAMON(rho=0.05, p=inf, size=None),
+    "SSAM": SSAM(rho=0.1, sparsity=0.3, every=7),
+    "SSAMD": SSAMD(rho=0.1, sparsity=0.5, every=4),
+    "ESAM": ESAM(rho=0.1, beta=0.6),
+    "GSAM": GSAM(rho=0.1, alpha=0.4),
+    "GSAM, minimize_fp=False": GSAM(rho=0.1, alpha=0.4, minimize_fp=False),
+    "GNP": GNP(rho=0.1, alpha=0.8),
+    "WSAM": WSAM(rho=0.1, gamma=0.6),
+    "WSAM, coupled": WSAM(rho=0.1, gamma=0.6, decoupled=False),
+    "StableSAM": StableSAM(rho=0.1),
+    "LookSAM": LookSAM(rho=0.1, k=5),
+    "PeriodicSAM": PeriodicSAM(rho=0.1, k=3),
+    "SSSAM": SSSAM(rho=0.1),
+    "AESAM": AESAM(rho=0.1),
+    "FriendlySAM": FriendlySAM(rho=0.1),
+    "VaSSO": VaSSO(rho=0.1, theta=0.3),
+    "MSAM": MSAM(rho=0.1),
+    "OptSAM": OptSAM(rho=0.1),
+    "AsyncSAM": AsyncSAM(rho=0.1),
+    "SAMPa": SAMPa(rho=0.1, lr=LR),
+    "CRSAM": CRSAM(rho=0.1),
+    "RSAM": RSAM(rho=0.1),
+    "RandomSmoothing": RandomSmoothing(rho=0.1),
+    "EigenSAM": EigenSAM(rho=0.1, every=10),
+    "GSAM in ASAM's ball, p=3": GSAM(rho=0.1).within(Ball(3, Adaptive())),
+    "LookSAM with 2 steps in a ball of p=inf": replace(LookSAM(rho=0.02), ascent=Gradient(2), ball=Ball(inf)),
 }
 CASES = {f"{name}{suffix}": row if m is None else row.sharded(m)
-         for name, row in ROWS.items() for suffix, m in (("", None), (", m=4", 4))}  # fmt: skip
+         for name, row in ROWS.items() for suffix, m in (("", None), (", m=4", 4))
+         if m is None or not row.ball.mask.why_not_sharded}  # fmt: skip
 
 reference_walk = cache(numpy_walk)
 
@@ -50,6 +116,8 @@ def test_every_row_of_the_family_is_walked() -> None:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("walk", [torch_walk, jax_walk])
 def test_float64(walk: Any, case: str) -> None:
+    if walk is jax_walk and CASES[case].descent.adds and CASES[case].m:
+        pytest.skip("the bridge has no batch to shard, and a bare value_and_grad nowhere to add")
     assert distance(walk(CASES[case], STEPS, "float64"), reference_walk(CASES[case], STEPS, "float64")) <= 1e-12
 
 

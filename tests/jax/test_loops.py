@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from samfamily import SAM, Variant, Vec
-from samfamily.ascent import Ascent
+from samfamily import SAM, State, Variant, Vec
+from samfamily.ascent import Ascent, Direction
 from samfamily.radius import Constant
 from samfamily_jax import StepInfo, sharpness_aware, value_and_grad
 
@@ -37,10 +37,10 @@ class AveragedGradient(Ascent):
     def init(self, w: Vec) -> Average:
         return Average(0.0 * w)
 
-    def __call__(self, w: Vec, memory: Average) -> Any:
+    def __call__(self, w: Vec, state: State) -> Any:
         g = yield w
-        mean = 0.9 * memory.mean + 0.1 * g
-        return mean, g, Average(mean)
+        mean = 0.9 * state.ascent.mean + 0.1 * g
+        return Direction(mean, g, Average(mean))
 
 
 VARIANTS = {

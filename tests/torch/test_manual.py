@@ -76,7 +76,6 @@ def test_the_weights_come_home_bitwise_also_after_an_exception() -> None:
     optimizer = task.optimizer(SAM(rho=0.5))
     home, state = task.weights(), optimizer.state_dict()
     task.loss().backward()
-    gradients = [p.grad.clone() for p in task.model.parameters() if p.grad is not None]
 
     def fail_away_from_home() -> None:
         with optimizer.perturbed():
@@ -86,7 +85,7 @@ def test_the_weights_come_home_bitwise_also_after_an_exception() -> None:
     with pytest.raises(KeyError):
         fail_away_from_home()
     assert same(task.weights(), home)
-    assert same([p.grad for p in task.model.parameters() if p.grad is not None], gradients)
+    assert all(p.grad is None for p in task.model.parameters())
     assert optimizer.state_dict() == state
     with_context(task, optimizer, 1)  # and the next step is taken as if nothing had happened
     again = make_task(torch.bfloat16)

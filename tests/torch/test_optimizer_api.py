@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from samfamily import ASAM, SAM, Variant, Vec, biases
-from samfamily.ascent import Ascent
+from samfamily import ASAM, SAM, State, Variant, Vec, biases
+from samfamily.ascent import Ascent, Direction
 from samfamily.radius import Constant
 from samfamily_torch import SharpnessAware
 from tests.torch.conftest import Task, make_task, norm, same
@@ -98,10 +98,10 @@ class AveragedGradient(Ascent):
     def init(self, w: Vec) -> Average:
         return Average(0.0 * w)
 
-    def __call__(self, w: Vec, memory: Average) -> Any:
+    def __call__(self, w: Vec, state: State) -> Any:
         g = yield w
-        mean = 0.9 * memory.mean + 0.1 * g
-        return mean, g, Average(mean)
+        mean = 0.9 * state.ascent.mean + 0.1 * g
+        return Direction(mean, g, Average(mean))
 
 
 AVERAGED = Variant("Averaged", Constant(0.1), ascent=AveragedGradient())

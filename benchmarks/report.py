@@ -18,9 +18,9 @@ from benchmarks.landscape import Landscape, survey
 from benchmarks.methods import METHODS
 from benchmarks.pool import each, processes
 from benchmarks.progress import Display
-from benchmarks.report_page import SHORT, write
+from benchmarks.report_page import findings, write
 from benchmarks.report_table import terminal_table
-from benchmarks.summary import finding, rows
+from benchmarks.summary import rows
 from benchmarks.train import run, seconds_per_step
 
 FULL = {"seeds": 3, "epochs": Recipe.epochs}
@@ -75,9 +75,8 @@ def make(arguments: argparse.Namespace, executor: Executor, console: Console) ->
     elapsed = time.perf_counter() - start
     path = write(arguments, recipe, results, table, landscapes, elapsed)
     console.print(terminal_table(table, chosen))
-    console.print(finding(results), highlight=False)
-    if arguments.quick:
-        console.print(SHORT, highlight=False)
+    for sentence in findings(arguments, results):
+        console.print(sentence, highlight=False)
     console.print(f"{elapsed:.0f} s. The page: {path}", highlight=False, soft_wrap=True)
     return path
 

@@ -13,7 +13,9 @@ from benchmarks.network import CHANNELS, KERNELS, STRIDE
 from benchmarks.report_table import TITLES
 from benchmarks.summary import Row, capital, finding, labels
 
-SHORT = "This was a quick run, to show the page: its trainings are too short and too few to compare the methods."
+SHORT = (
+    "A quick run, to show the page: its trainings are too short and too few to compare the methods. `make report` does."
+)
 DATA = {"mnist1d": "MNIST-1D", "digits": "8×8 digits"}
 
 
@@ -27,12 +29,12 @@ def write(
 ) -> Path:
     """Write the page and return its path."""
     backends = {name: TITLES[name] for name in rows[0].errors}
+    headline, *more = findings(arguments, results)
     text = page.page(
         f"Sharpness-aware minimisation on {DATA[recipe.data]}",
-        finding(results),
+        headline,
         [
-            page.paragraph(finding(results, "sgd")),
-            *([page.paragraph(SHORT)] if arguments.quick else []),
+            *map(page.paragraph, more),
             page.section("Test error", *_table_texts(arguments), page.table(rows, backends), *_table_notes()),
             page.section("Learning curves", _curves(results, backends)),
             page.section("The loss around the solutions", *_around(landscapes, backends)),
@@ -43,6 +45,11 @@ def write(
     path: Path = arguments.out / "index.html"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def findings(arguments: argparse.Namespace, results: Sequence[Result]) -> list[str]:
+    """What the run found, the headline first; a quick run finds nothing, and says so."""
+    return [SHORT] if arguments.quick else [finding(results), finding(results, "sgd")]
 
 
 def panel_labels(noise: float) -> str:

@@ -127,7 +127,9 @@ def page() -> str:
     for name, row in FAMILY.items():
         variant, said = row(), read(row)
         products = variant.hessian_vector_products_per_step
-        cost = number(variant.gradients_per_step) + (f" + {number(products)} Hessian-vector products" if products else "")
+        cost = number(variant.gradients_per_step) + (
+            f" + {number(products)} Hessian-vector products" if products else ""
+        )
         copies = copies_at_the_point(variant)
         table.append(f"| {anchor(name)} | {said.title} | {cost} | {kept(variant)} | {copies} |")
         linked = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", said.text)

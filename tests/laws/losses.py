@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from samfamily import ASAM, SAM, HessianVector, State, Step, Variant, Vec, biases, filterwise, layerwise
-from samfamily.program import Request, drive
+from samfamily.program import Choice, Request, drive
 from samfamily.reference import NumpySpace
 from tests.strategies import Tree, flat
 
@@ -107,7 +107,9 @@ class Walk:
 def walk(variant: Variant, loss: Loss, w: Vec, state: State | None = None) -> Walk:
     points, gradients, products = [], [], []
 
-    def answer(request: Request) -> Vec:
+    def answer(request: Request) -> Vec | bool:
+        if isinstance(request, Choice):
+            return bool(request.predicate)
         if isinstance(request, HessianVector):
             products.append(request)
             return vec(loss.hessian(flat(request.w.collapse())) @ flat(request.v.collapse()))

@@ -8,6 +8,7 @@ import functools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,8 @@ def _digits() -> Dataset:
 
     images, targets = load_digits(return_X_y=True)
     signals = ((images - images.mean()) / images.std()).astype(np.float32)
-    inputs, test_inputs, labels, test_labels = train_test_split(
+    split: list[Any] = train_test_split(
         signals, targets.astype(np.int64), test_size=0.2, random_state=0, stratify=targets
     )
+    inputs, test_inputs, labels, test_labels = split
     return Dataset(inputs, labels, test_inputs, test_labels)

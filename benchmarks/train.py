@@ -27,12 +27,15 @@ class Trainer(Protocol):
 
     def run_epoch(self, batches: Integers) -> float:
         """Take a step on each batch, wait until all are done, and return the mean loss."""
+        ...
 
     def error(self) -> float:
         """The fraction of the evaluation examples that the network gets wrong."""
+        ...
 
     def weights(self) -> Weights:
         """The weights as they stand, in NumPy."""
+        ...
 
 
 class Objective(Protocol):
@@ -40,9 +43,11 @@ class Objective(Protocol):
 
     def loss(self, weights: Sequence[npt.NDArray[np.floating]]) -> float:
         """The loss at these weights."""
+        ...
 
     def value_and_grad(self, weights: Sequence[npt.NDArray[np.floating]]) -> tuple[np.float64, Arrays]:
         """The loss and its gradient at these weights."""
+        ...
 
 
 def trainer(cell: Cell) -> Trainer:

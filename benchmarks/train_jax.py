@@ -45,7 +45,8 @@ def compiled_step(recipe: Recipe, steps: int, method: str, rho: float) -> Step:
     ) -> tuple[list[jax.Array], Any, jax.Array]:
         loss, gradients = value_and_grad(weights, (inputs[batch], labels[batch]))
         updates, state = transform.update(gradients, state, weights)
-        return optax.apply_updates(weights, updates), state, loss
+        moved: Any = optax.apply_updates(weights, updates)
+        return moved, state, loss
 
     return step
 

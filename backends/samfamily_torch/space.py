@@ -106,7 +106,7 @@ def _read(a: Scalar) -> Scalar:
 
 
 def _beyond(a: Scalar, u: Tensor) -> bool:
-    """Tell whether a scalar may be out of the range of a leaf's dtype, as rho / n of a tiny gradient is, where a u is not."""
+    """Tell whether a scalar may be out of a leaf's range where a u is not, as rho / n of a tiny gradient is."""
     return u.dtype is torch.float16 if isinstance(a, Tensor) else abs(a) > torch.finfo(u.dtype).max
 
 

@@ -1,10 +1,11 @@
 r"""The family: one row for each published variant, with its reference, and nothing else.
 
 A row takes its paper's symbols as keywords and returns a `Variant`; `FAMILY` lists them in this order.  Throughout,
-\(g = \nabla L(w)\), \(\hat g = g/\lVert g\rVert\), \(\hat\epsilon\) is the perturbation, \(h = \nabla L(w +
-\hat\epsilon)\), and rho is a number of at least 0 or a schedule `step -> rho`, in the units of the ball: of the
-weights, but for ASAM's. Any row works in any ball (`row.within(Ball(p=..., metric=...))`), and sharded
-(`row.sharded(m)`).
+\(g = \nabla L(w)\), \(\hat g = g/\lVert g\rVert\), \(\hat\epsilon\) is the perturbation and
+\(h = \nabla L(w + \hat\epsilon)\).  rho is a number of at least 0 or a schedule `step -> rho`, in the units of the ball:
+of the weights, but for ASAM's.  A value out of its range raises ValueError, and what is no number TypeError, each naming
+the value and the remedy.  Any row works in any ball, `row.within(Ball(p=..., metric=...))`, and sharded,
+`row.sharded(m)`.
 """
 
 from __future__ import annotations
@@ -118,12 +119,6 @@ def USAM(rho: Rho = 0.05) -> Variant:
     Args:
         rho: the perturbation's length in units of the gradient's.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> USAM(rho=0.1).gradients_per_step
         2.0
@@ -190,12 +185,6 @@ def FisherSAM(rho: Rho = 0.05, eta: float = 1.0) -> Variant:
         rho: the radius, in the norm of F.
         eta: the weight of the Fisher information, at least 0; in units of 1 / g^2.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> FisherSAM(eta=0.5).ball.metric
         Fisher(eta=0.5)
@@ -219,12 +208,6 @@ def SAMON(rho: Rho = 0.5, eta: float = 0.01, p: float = 2, size: Size | None = e
         eta: added to every size; in the units of the weights.
         p: norm of the ball, in [1, inf].
         size: `elementwise`, `layerwise` or `filterwise`; None for T = 1.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> SAMON(p=float("inf")).ball.p
@@ -251,12 +234,6 @@ def SSAM(rho: Rho = 0.1, sparsity: float = 0.5, every: int = 100) -> Variant:
         sparsity: the fraction of coordinates that does not move, in [0, 1).
         every: steps between two measurements of the Fisher information.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> SSAM(sparsity=0.9).ball.mask
         LargestFisher(sparsity=0.9, every=100)
@@ -282,12 +259,6 @@ def SSAMD(rho: Rho = 0.1, sparsity: float = 0.5, every: int = 100, drop: float =
         drop: the fraction of the mask that a change replaces, in [0, 1].
         seed: of the first mask.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> SSAMD(drop=0.3).ball.mask.drop
         0.3
@@ -310,12 +281,6 @@ def ESAM(rho: float = 0.05, beta: float = 0.6, seed: int = 0) -> Variant:
         rho: the radius, were all tensors perturbed; a number.
         beta: the probability of each, in (0, 1].
         seed: of the draws.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> ESAM(rho=0.1, beta=0.5).radius
@@ -341,12 +306,6 @@ def GSAM(rho: Rho = 0.05, alpha: float = 0.4, minimize_fp: bool = True) -> Varia
         alpha: how much of the gap's gradient is descended; 0.4 to 1 for ViTs, 0.005 to 0.01 for ResNets in the paper.
         minimize_fp: lower the perturbed loss, and not the loss itself.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> GSAM(alpha=0.1).descent
         SurrogateGap(alpha=0.1)
@@ -367,12 +326,6 @@ def GNP(rho: Rho = 0.1, alpha: float = 0.8) -> Variant:
     Args:
         rho: the radius, their r.
         alpha: the weight of the perturbed gradient.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> GNP(alpha=0.5).descent
@@ -398,12 +351,6 @@ def WSAM(rho: Rho = 0.05, gamma: float = 0.9, decoupled: bool = True) -> Variant
         gamma: the weight of sharpness, in [0, 1).
         decoupled: apart from the base optimizer, in PyTorch and through the optax bridge.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> WSAM(gamma=0.5).descent
         Decoupled(a=1.0)
@@ -424,12 +371,6 @@ def StableSAM(rho: Rho = 0.05) -> Variant:
 
     Args:
         rho: the radius.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> StableSAM().gradients_per_step
@@ -453,12 +394,6 @@ def LookSAM(rho: Rho = 0.1, k: int = 5, alpha: float = 0.7) -> Variant:
         k: the period of the climbs.
         alpha: the length of the reused part, in units of the gradient's.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> LookSAM(k=5).gradients_per_step
         1.2
@@ -478,12 +413,6 @@ def PeriodicSAM(rho: Rho = 0.05, k: int = 5) -> Variant:
     Args:
         rho: the radius.
         k: the period.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> PeriodicSAM(k=4).gradients_per_step
@@ -506,12 +435,6 @@ def SSSAM(rho: Rho = 0.05, probability: float = 0.5, seed: int = 0) -> Variant:
         probability: of a climb, in (0, 1].
         seed: of the coin.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> SSSAM(probability=0.25).gradients_per_step
         1.25
@@ -533,12 +456,6 @@ def AESAM(rho: Rho = 0.05, c: float | Schedule = 0.0, delta: float = 0.9) -> Var
         rho: the radius.
         c: how many deviations above the mean is large: a number, which may be infinite, or a schedule.
         delta: how much of the moments is kept, in [0, 1).
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> AESAM(c=1.0).radius
@@ -563,12 +480,6 @@ def FriendlySAM(rho: Rho = 0.2, sigma: float = 1.0, lmbda: float = 0.9) -> Varia
         sigma: how much of the mean is taken away.
         lmbda: how much of the mean is kept, in [0, 1).
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> FriendlySAM(sigma=0.5).ascent
         Residual(steps=1, sigma=0.5, lmbda=0.9)
@@ -589,12 +500,6 @@ def VaSSO(rho: Rho = 0.05, theta: float = 0.9) -> Variant:
     Args:
         rho: the radius.
         theta: the weight of the newest gradient, in (0, 1].
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> VaSSO(theta=0.2).ascent
@@ -617,12 +522,6 @@ def MSAM(rho: Rho = 0.3, mu: float = 0.9) -> Variant:
         rho: the radius; an order larger than SAM's suits it, in the paper's configurations.
         mu: the momentum, in [0, 1).
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> MSAM().gradients_per_step
         1.0
@@ -643,12 +542,6 @@ def OptSAM(rho: Rho = 0.05) -> Variant:
     Args:
         rho: the radius.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> OptSAM().gradients_per_step
         1.0
@@ -667,12 +560,6 @@ def AsyncSAM(rho: Rho = 0.05) -> Variant:
 
     Args:
         rho: the radius.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> AsyncSAM().gradients_per_step
@@ -697,12 +584,6 @@ def SAMPa(rho: Rho = 0.1, lmbda: float = 0.2, lr: float | Schedule = 0.1) -> Var
         lmbda: the weight of the gradient computed ahead.
         lr: the base optimizer's learning rate, a number or a schedule.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> SAMPa(lr=0.01).gradients_per_step
         2.0
@@ -726,12 +607,6 @@ def CRSAM(rho: Rho = 0.1, gamma: float = 0.1, beta: float = 0.01) -> Variant:
         rho: the radius.
         gamma: the weight of the second difference.
         beta: the weight of the first.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> CRSAM().gradients_per_step
@@ -758,12 +633,6 @@ def RSAM(rho: Rho = 0.05, sigma: float = 0.01, seed: int = 0) -> Variant:
         sigma: the noise's standard deviation, in the units of the weights.
         seed: of the noise.
 
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
-
     Example:
         >>> RSAM(sigma=0.1).ascent
         GradientAtNoise(steps=1, sigma=0.1, seed=0)
@@ -784,12 +653,6 @@ def RandomSmoothing(rho: Rho = 0.05, seed: int = 0) -> Variant:
     Args:
         rho: the length of the perturbation.
         seed: of the noise.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> RandomSmoothing().gradients_per_step
@@ -816,12 +679,6 @@ def EigenSAM(rho: Rho = 0.1, alpha: float = 0.2, every: int = 100, iterations: i
         every: steps between two refreshments of v.
         iterations: power iterations for each.
         seed: of the vector that they start from.
-
-    Returns:
-        The variant.
-
-    Raises:
-        ValueError: a value out of its range; TypeError where it is no number.
 
     Example:
         >>> EigenSAM(every=100).hessian_vector_products_per_step

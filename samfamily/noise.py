@@ -33,15 +33,16 @@ def uniform(space: Space, seed: int, step: Scalar, stream: int = 0) -> Scalar:
 
 
 def _uniform(space: Space, seed: int, step: Scalar, stream: int, like: Array | None) -> Array:
-    key = _mix(space.counter(seed, None) + GOLDEN_RATIO * stream % 2**32)
-    other = _mix(key ^ _mix(space.counter(step, None) + GOLDEN_RATIO))
-    bits = _mix(_mix(space.counter(0, like) + key) ^ other)
+    key = _mix(space, space.counter((seed + GOLDEN_RATIO * stream) % 2**32, None))
+    other = _mix(space, key ^ _mix(space, space.counter(step, None) + space.counter(GOLDEN_RATIO, None)))
+    bits = _mix(space, _mix(space, space.counter(0, like) + key) ^ other)
     return ((bits >> 9) + 0.5) * 2.0**-23
 
 
-def _mix(x: Array) -> Array:
+def _mix(space: Space, x: Array) -> Array:
     """Return a bijection of the 32-bit integers in which every bit of x moves half of the result."""
-    x = x & LOW_32_BITS
-    x = (x ^ (x >> 16)) * 0x85EBCA6B & LOW_32_BITS
-    x = (x ^ (x >> 13)) * 0xC2B2AE35 & LOW_32_BITS
+    low, first, second = (space.counter(constant, None) for constant in (LOW_32_BITS, 0x85EBCA6B, 0xC2B2AE35))
+    x = x & low
+    x = (x ^ (x >> 16)) * first & low
+    x = (x ^ (x >> 13)) * second & low
     return x ^ (x >> 16)

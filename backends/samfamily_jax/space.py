@@ -10,6 +10,7 @@ from math import inf
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from samfamily.space import Array, Leaf, Leaves, Scalar, Space, Vec
 
@@ -69,7 +70,8 @@ class JaxSpace(Space):
     def counter(self, start: Scalar, like: Array | None) -> Array:
         """See `Space.counter`."""
         shape = () if like is None else like.shape
-        return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape) + jnp.asarray(start).astype(jnp.uint32)
+        first = np.uint32(start) if isinstance(start, int) else jnp.asarray(start).astype(jnp.uint32)
+        return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape) + first
 
     def normal(self, u: Array, v: Array, like: Array) -> Array:
         """See `Space.normal`."""

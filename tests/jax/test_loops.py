@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from samfamily import SAM, State, Variant, Vec
+from samfamily import FAMILY, SAM, State, Variant, Vec
 from samfamily.ascent import Ascent, Direction
 from samfamily.radius import Constant
 from samfamily_jax import StepInfo, sharpness_aware, value_and_grad
@@ -104,6 +104,30 @@ def test_the_state_keeps_its_structure_and_has_no_aliases() -> None:
     assert [x.dtype for x in jax.tree.leaves(state)] == [x.dtype for x in jax.tree.leaves(after)]
     buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((PARAMS, state, after))]
     assert len(set(buffers)) == len(buffers)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILY if name != "WSAM"])
+def test_every_rows_state_keeps_its_structure_and_dtypes(name: str) -> None:
+    """What `scan` and checkpoints rely on, for every row: shapes, dtypes and weak types of the state never change."""
+    normalisation = {"w": True, "b": False}
+    sa = sharpness_aware(loss_fn, FAMILY[name](), normalisation=normalisation)
+    state = sa.init(PARAMS)
+    _, after = jax.eval_shape(sa.value_and_grad, PARAMS, state, (X, Y))
+    assert str(jax.tree.structure(after)) == str(jax.tree.structure(state))
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+
+
+def test_an_idle_step_costs_one_gradient() -> None:
+    """A step that does not climb runs the other branch of a conditional, and counts one gradient."""
+    sa = sharpness_aware(loss_fn, FAMILY["LookSAM"](k=3))
+    state, step = sa.init(PARAMS), jax.jit(sa.with_info)
+    assert "stablehlo.case" in jax.jit(sa.with_info).lower(PARAMS, state, (X, Y)).as_text()
+    counted = []
+    for _ in range(6):
+        _, state, info = step(PARAMS, state, (X, Y))
+        counted.append((float(info.gradient_evaluations), bool(info.active)))
+    assert counted == [(2, True), (1, False), (1, False)] * 2
 
 
 def test_memory_matters() -> None:

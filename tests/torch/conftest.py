@@ -15,7 +15,7 @@ from samfamily_torch import SharpnessAware
 class Task:
     """A regression task whose closure remembers where it was called."""
 
-    model: torch.nn.Module
+    model: torch.nn.Sequential
     x: Tensor
     y: Tensor
     visited: list[list[Tensor]] = field(default_factory=list)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from samfamily import ASAM, SAM, State, Variant, Vec, biases
+from samfamily import ASAM, FAMILY, SAM, State, Variant, Vec, biases
 from samfamily.ascent import Ascent, Direction
 from samfamily.radius import Constant
 from samfamily_torch import SharpnessAware
@@ -129,6 +129,31 @@ def test_resuming_is_bitwise(variant: Any, base: Any) -> None:
     assert same(resumed.weights(), whole.weights())
 
 
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_row_resumes_bitwise_in_the_middle_of_an_interval(name: str) -> None:
+    """Over a network with a normalisation layer, through a file, at a step that is no multiple of any period."""
+
+    def network(seed: int) -> Task:
+        task = make_task(seed=seed)
+        task.model.insert(1, torch.nn.LayerNorm(8, dtype=torch.float64))
+        return task
+
+    variant = FAMILY[name]() if "every" not in FAMILY[name].__code__.co_varnames else FAMILY[name](every=3)
+    whole, broken, resumed = network(0), network(0), network(5)
+    steps(whole, whole.optimizer(variant), 8)
+    steps(broken, optimizer := broken.optimizer(variant), 4)
+    file = io.BytesIO()
+    torch.save({"model": broken.model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    resumed.x, resumed.y = whole.x, whole.y
+    resumed.model.load_state_dict(saved["model"])
+    optimizer = resumed.optimizer(variant)
+    optimizer.load_state_dict(saved["optimizer"])
+    steps(resumed, optimizer, 4)
+    assert same(resumed.weights(), whole.weights())
+
+
 @pytest.mark.parametrize("variant", [SAM(rho=lambda step: 0.05 * step), AVERAGED], ids=["schedule", "memory"])
 def test_forgetting_the_state_would_show(variant: Any) -> None:
     """Negative control of the test above: the schedule's counter and the memory matter."""
@@ -149,7 +174,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_nothing_changes(task: Tas
     other = task.optimizer(SAM())
     with pytest.raises(ValueError, match="written by SAM, and the optimizer follows Averaged"):
         optimizer.load_state_dict(other.state_dict())
-    narrow = Task(torch.nn.Linear(4, 2).double(), task.x, task.y)
+    narrow = Task(torch.nn.Sequential(torch.nn.Linear(4, 2)).double(), task.x, task.y)
     foreign = narrow.optimizer(AVERAGED)
     steps(narrow, foreign, 1)
     with pytest.raises(ValueError, match="2 entries where this optimizer's has 4"):

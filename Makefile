@@ -37,7 +37,7 @@ report: setup  ## train, measure, and write the report into report/
 	@$(BIN)/python -m benchmarks report $(ARGS)
 
 test: setup  ## run the tests; HYPOTHESIS_PROFILE=dev (default), ci or thorough says how many examples
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=auto $(ARGS)
 
 lint: setup  ## check style, docstrings and types; change nothing
 	$(BIN)/ruff check

@@ -63,8 +63,9 @@ def test_rho_stands_in_the_groups_and_is_read_at_every_step(task: Task) -> None:
 
 
 def test_groups_may_differ_in_rho(task: Task) -> None:
-    first, last = task.model[0].parameters(), task.model[2].parameters()  # type: ignore[index]
-    base = torch.optim.SGD([{"params": first, "rho": 0.3}, {"params": last}], lr=0.1)
+    first, last = task.model[0].parameters(), task.model[2].parameters()
+    groups: list[dict[str, Any]] = [{"params": first, "rho": 0.3}, {"params": last}]
+    base = torch.optim.SGD(groups, lr=0.1)
     optimizer = SharpnessAware(base, SAM(rho=0.1))
     gradient = torch.autograd.grad(task.loss(), list(task.model.parameters()))
     n = norm(gradient)
@@ -75,11 +76,11 @@ def test_groups_may_differ_in_rho(task: Task) -> None:
 
 
 def test_a_group_may_come_later(task: Task) -> None:
-    base = torch.optim.SGD(task.model[0].parameters(), lr=0.1, momentum=0.9)  # type: ignore[index]
+    base = torch.optim.SGD(task.model[0].parameters(), lr=0.1, momentum=0.9)
     optimizer = SharpnessAware(base, SAM(rho=0.1))
     steps(task, optimizer, 1)
     before = task.weights()
-    optimizer.add_param_group({"params": task.model[2].parameters()})  # type: ignore[index]
+    optimizer.add_param_group({"params": task.model[2].parameters()})
     assert [group["rho"] for group in optimizer.param_groups] == [0.1, 0.1]
     steps(task, optimizer, 1)
     assert not any(torch.equal(a, b) for a, b in zip(before, task.weights(), strict=True))

@@ -2,9 +2,9 @@ r"""The family: one row for each published variant, with its reference, and noth
 
 A row takes its paper's symbols as keywords and returns a `Variant`; `FAMILY` lists them in this order.  Throughout,
 \(g = \nabla L(w)\), \(\hat g = g/\lVert g\rVert\), \(\hat\epsilon\) is the perturbation and
-\(h = \nabla L(w + \hat\epsilon)\).  rho is a number of at least 0 or a schedule `step -> rho`, in the units of the ball:
-of the weights, but for ASAM's.  A value out of its range raises ValueError, and what is no number TypeError, each naming
-the value and the remedy.  Any row works in any ball, `row.within(Ball(p=..., metric=...))`, and sharded,
+\(h = \nabla L(w + \hat\epsilon)\).  rho is a number of at least 0 or a schedule `step -> rho`, in the units of the
+ball: of the weights, but for ASAM's.  A value out of its range raises ValueError, and what is no number TypeError, each
+naming the value and the remedy.  Any row works in any ball, `row.within(Ball(p=..., metric=...))`, and sharded,
 `row.sharded(m)`.
 """
 

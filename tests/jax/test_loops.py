@@ -1,7 +1,6 @@
 """sharpness_aware and value_and_grad inside the loops that JAX users write: scan, donation, optax, memory."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from samfamily import FAMILY, SAM, State, Variant, Vec
-from samfamily.ascent import Ascent, Direction
-from samfamily.radius import Constant
+from samfamily import FAMILY, SAM, VaSSO
 from samfamily_jax import StepInfo, sharpness_aware, value_and_grad
 
 X = jax.random.normal(jax.random.key(0), (16, 3))
@@ -24,29 +21,10 @@ def loss_fn(params: Any, batch: Any) -> Any:
     return jnp.mean((jnp.tanh(x @ params["w"]) + params["b"] - y) ** 2)
 
 
-class Average(NamedTuple):
-    mean: Vec
-
-
-@dataclass(frozen=True)
-class AveragedGradient(Ascent):
-    """A row with memory: climb a running mean of gradients."""
-
-    stateful = True
-
-    def init(self, w: Vec) -> Average:
-        return Average(0.0 * w)
-
-    def __call__(self, w: Vec, state: State) -> Any:
-        g = yield w
-        mean = 0.9 * state.ascent.mean + 0.1 * g
-        return Direction(mean, g, Average(mean))
-
-
 VARIANTS = {
     "constant": SAM(rho=0.1),
     "schedule": SAM(rho=optax.linear_schedule(0.0, 0.2, 5)),
-    "memory": Variant("Averaged", Constant(0.1), ascent=AveragedGradient()),
+    "memory": VaSSO(rho=0.1, theta=0.1),
     "sharded": SAM(rho=0.1).sharded(4),
 }
 

@@ -1,15 +1,12 @@
 """What torch.optim users rely on: shared groups, schedulers, one state_dict, rho in the groups."""
 
 import io
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 
-from samfamily import ASAM, FAMILY, SAM, State, Variant, Vec, biases
-from samfamily.ascent import Ascent, Direction
-from samfamily.radius import Constant
+from samfamily import ASAM, FAMILY, SAM, VaSSO, biases
 from samfamily_torch import SharpnessAware
 from tests.torch.conftest import Task, make_task, norm, same
 
@@ -86,26 +83,8 @@ def test_a_group_may_come_later(task: Task) -> None:
     assert not any(torch.equal(a, b) for a, b in zip(before, task.weights(), strict=True))
 
 
-class Average(NamedTuple):
-    mean: Vec
-
-
-@dataclass(frozen=True)
-class AveragedGradient(Ascent):
-    """A row with memory: climb a running mean of gradients."""
-
-    stateful = True
-
-    def init(self, w: Vec) -> Average:
-        return Average(0.0 * w)
-
-    def __call__(self, w: Vec, state: State) -> Any:
-        g = yield w
-        mean = 0.9 * state.ascent.mean + 0.1 * g
-        return Direction(mean, g, Average(mean))
-
-
-AVERAGED = Variant("Averaged", Constant(0.1), ascent=AveragedGradient())
+AVERAGED = VaSSO(rho=0.1, theta=0.1)
+"""A row with memory: it climbs a running mean of gradients."""
 
 
 @pytest.mark.parametrize(
@@ -173,7 +152,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_nothing_changes(task: Tas
     with pytest.raises(ValueError, match=r"plain optimizer: load it with optimizer\.base"):
         optimizer.load_state_dict(plain)
     other = task.optimizer(SAM())
-    with pytest.raises(ValueError, match="written by SAM, and the optimizer follows Averaged"):
+    with pytest.raises(ValueError, match="written by SAM, and the optimizer follows VaSSO"):
         optimizer.load_state_dict(other.state_dict())
     narrow = Task(torch.nn.Sequential(torch.nn.Linear(4, 2)).double(), task.x, task.y)
     foreign = narrow.optimizer(AVERAGED)

@@ -156,7 +156,7 @@ class SharpnessAware(torch.optim.Optimizer):
     def first_step(self, zero_grad: bool = True) -> None:
         """Take the gradients out of `.grad` and put the parameters at the perturbed point.
 
-        Call it again, after another backward, for every further climb of a variant with several.
+        Call it again, after another backward, for every further gradient that the variant asks for.
 
         Args:
             zero_grad: accepted for the name's sake: the gradients are taken out of `.grad`, which is empty after.
@@ -183,8 +183,9 @@ class SharpnessAware(torch.optim.Optimizer):
     def perturbed(self) -> Iterator[None]:
         """Hold the parameters at the perturbed point for one more backward; they come home bitwise, whatever happens.
 
-        Enter with gradients in `.grad`; inside, `.grad` is empty and `backward()` fills it; `step()` follows.  Enter
-        again for every further climb of a variant with several.
+        Enter with the gradients at w in `.grad` (a variant that does not ask for them drops them); inside, `.grad` is
+        empty and `backward()` fills it; `step()` follows.  Enter again for every further gradient that the variant asks
+        for, such as the further climbs of `SAM(steps=3)`.
 
         Raises:
             RuntimeError: no gradients in `.grad` on entering or on leaving, or a variant that needs the closure; the
@@ -193,11 +194,16 @@ class SharpnessAware(torch.optim.Optimizer):
         run = self._climb()
         try:
             yield
-            if run.live.away:
+            if run.waiting:
                 self._answer(run)
         except BaseException:
             self._abandon(run)
             raise
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a manual step is in progress for which the variant asks for another gradient."""
+        return self._run is not None and self._run.step is None
 
     def _climb(self) -> Run:
         """Answer the program in progress, or a new one, from `.grad`, and go where it wants the next gradient."""
@@ -208,8 +214,10 @@ class SharpnessAware(torch.optim.Optimizer):
                 raise RuntimeError(f"{variant.name} with {_needs_closure(variant)}: call step(closure, batch=(x, y))")
             run = Run(*self._begin())
         try:
-            if self._run is None or run.live.away:
+            if run.waiting or run.request is run.live.w:
                 self._answer(run)
+            else:
+                run.live.clear_gradients()  # of the weights, where a variant like Momentum-SAM asks for none
         except BaseException:
             self._abandon(run)
             raise
@@ -239,7 +247,7 @@ class SharpnessAware(torch.optim.Optimizer):
                 "`with optimizer.perturbed(): ...` or first_step() after loss.backward()"
             )
         try:
-            if run.live.away:
+            if run.waiting:
                 self._answer(run)
         except BaseException:
             self._abandon(run)
@@ -248,7 +256,7 @@ class SharpnessAware(torch.optim.Optimizer):
             self._abandon(run)
             raise RuntimeError(
                 f"{self.variant.name} climbs {self.variant.ascent.steps} times and asks for more gradients than it was "
-                "given: go through perturbed() or first_step() once for every climb, or call step(closure)"
+                "given: go through perturbed() or first_step() once for every one, or call step(closure)"
             )
         self._run = None
         self._finish(run.live, run.outcome())
@@ -354,6 +362,6 @@ def _scalar(x: Any) -> Tensor:
 
 
 def _needs_closure(variant: Variant) -> str:
-    return (
-        "second_order differentiates through the closure" if variant.m is None else f"m = {variant.m} shards the batch"
-    )
+    if variant.m is not None:
+        return f"m = {variant.m} shards the batch"
+    return "Hessian-vector products (second_order, an eigenvector) differentiates through the closure"

@@ -35,15 +35,18 @@ class Run:
     Attributes:
         request: what the program asks for; None once it is finished.
         step: what it returned; None until then.
+        waiting: whether the parameters were put where it asks, and the answer is still to come.
     """
 
     request: Request | None
     step: Step | None
+    waiting: bool
 
     def __init__(self, live: LiveParameters, variant: Variant, state: State) -> None:
         self.live = live
         self.program = variant.program(live.w, state)
         self.request, self.step = None, None
+        self.waiting = False
         self._losses: list[Any] = []
         self._loss_at_w: Any = None
         self._send(None)
@@ -53,6 +56,7 @@ class Run:
         if self.request is self.live.w or not self._losses:
             self._loss_at_w = loss
         self._losses.append(loss)
+        self.waiting = False
         gradient = self.live.take_gradients()
         self.live.come_home()
         self._send(gradient)
@@ -77,6 +81,7 @@ class Run:
         """Put the parameters where the program wants a gradient."""
         if isinstance(self.request, Vec):
             self.live.go(self.request)
+            self.waiting = True
 
     def outcome(self) -> Outcome:
         """Return what the finished program leaves."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from samfamily import ASAM, SAM
+from samfamily import ASAM, FAMILY, SAM
 from tests.torch.conftest import Task, make_task, same
 
 
@@ -98,3 +98,27 @@ def test_first_step_leaves_no_gradient_behind(task: Task) -> None:
     task.loss().backward()
     optimizer.first_step()
     assert all(p.grad is None for p in task.model.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILY if name != "EigenSAM"])
+def test_every_row_in_a_manual_loop(name: str) -> None:
+    """As many backwards at points of the variant's choosing as it asks for, whether or not it asks at the weights."""
+    walks = []
+    for manual in (False, True):
+        task = make_task()
+        task.model.insert(1, torch.nn.LayerNorm(8, dtype=torch.float64))
+        optimizer = task.optimizer(FAMILY[name](k=3) if name in {"LookSAM", "PeriodicSAM"} else FAMILY[name]())
+        for _ in range(5):
+            if not manual:
+                optimizer.step(task.closure(optimizer))
+                continue
+            optimizer.zero_grad()
+            task.loss().backward()
+            with optimizer.perturbed():
+                task.loss().backward()
+            while optimizer.unfinished:
+                with optimizer.perturbed():
+                    task.loss().backward()
+            optimizer.step()
+        walks.append(task.weights())
+    assert same(*walks)

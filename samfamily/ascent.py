@@ -275,6 +275,7 @@ class TowardsEigenvector(Ascent):
         g = yield w
         memory: TopEigenvector = state.ascent
         v = yield from choose(state.step % self.every == 0, lambda: self._iterate(w, memory.v), lambda: memory.v)
+        v = v / v.norm(2)  # a mean over shards is shorter
         unit = g / g.norm(2)
         along: Scalar = unit.inner(v)
         across = v - along * unit

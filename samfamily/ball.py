@@ -103,11 +103,4 @@ def vertex(u: Vec) -> Vec:
     a vertex of the ball, where a convex loss attains its maximum.
     """
     u = u.collapsed()
-    largest = u.norm(inf)
-    picked, seen = [], 0
-    for x in u.leaves:
-        hit = abs(x) == largest
-        rank = hit.reshape(-1).cumsum(0).reshape(x.shape) + seen
-        picked.append(u.space.sign(x) * (hit & (rank == 1)))
-        seen = seen + hit.sum()
-    return Vec(u.space, tuple(picked))
+    return u.largest(1) * u.signed_power(0)

@@ -57,6 +57,7 @@ class Descent(ABC):
         hessian_vector_products: how many of these a climb costs here.
         needs_gradient: whether the gradient at w is needed although the ascent may not hand it over.
         stateful: whether the member has a memory.
+        rests: whether the member has an idle face; without one even a radius of zero is climbed.
         adds: whether it makes an addend.
     """
 
@@ -64,6 +65,7 @@ class Descent(ABC):
     hessian_vector_products: ClassVar[int] = 0
     needs_gradient: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
+    rests: ClassVar[bool] = True
 
     @property
     def adds(self) -> bool:
@@ -110,8 +112,9 @@ class SecondOrder(Descent):
     def __call__(self, climb: Climb, h: Vec, memory: Any) -> Asking[Descended]:
         """Ask for one Hessian-vector product at w and return the whole derivative."""
         unit = climb.d / climb.dual_norm
-        across = h - unit.inner(h) * unit
-        correction = yield HessianVector(climb.w, climb.rho * (across / climb.dual_norm))
+        pulled = climb.rho * h
+        across = pulled - unit.inner(pulled) * unit
+        correction = yield HessianVector(climb.w, across / climb.dual_norm)
         return Descended(h + correction, memory)
 
 
@@ -125,6 +128,9 @@ class Blend(Descent):
 
     a: float
     needs_gradient = True
+
+    def __post_init__(self) -> None:
+        check.number("a", self.a)
 
     def __call__(self, climb: Climb, h: Vec, memory: Any) -> Descended:
         """Return the blend."""
@@ -141,6 +147,9 @@ class Decoupled(Descent):
 
     a: float
     needs_gradient = True
+
+    def __post_init__(self) -> None:
+        check.number("a", self.a)
 
     @property
     def adds(self) -> bool:
@@ -167,6 +176,9 @@ class SurrogateGap(Descent):
     alpha: float
     needs_gradient = True
 
+    def __post_init__(self) -> None:
+        check.number("alpha", self.alpha)
+
     def __call__(self, climb: Climb, h: Vec, memory: Any) -> Descended:
         """Return the gradient of the perturbed loss, less the part of `g` across it."""
         return Descended(h - self.alpha * across(climb.g, h), memory)
@@ -182,6 +194,9 @@ class SurrogateGapOfLoss(Descent):
 
     alpha: float
     needs_gradient = True
+
+    def __post_init__(self) -> None:
+        check.number("alpha", self.alpha)
 
     def __call__(self, climb: Climb, h: Vec, memory: Any) -> Descended:
         """Return the gradient at w, and the part of `h` across it."""
@@ -217,13 +232,18 @@ class Reuse(Descent):
     needs_gradient = True
     stateful = True
 
+    def __post_init__(self) -> None:
+        check.number("alpha", self.alpha)
+
     def init(self, w: Vec) -> Across:
         """Return a part of zero."""
         return Across(0.0 * w)
 
     def __call__(self, climb: Climb, h: Vec, memory: Across) -> Descended:
-        """Return `h` and remember its part across `g`."""
-        return Descended(h, Across(across(h, climb.g)))
+        """Return `h` and remember its part across `g`, unless that is but the rounding of parallel gradients."""
+        v = across(h, climb.g)
+        means_something = h.space.where(v.norm(2) > 16 * h.space.rounding(h.leaves) * h.norm(2), 1.0, 0.0)
+        return Descended(h, Across(means_something * v))
 
     def idle(self, g: Vec, memory: Across) -> Descended:
         """Return `g` and the remembered part, at alpha times the length of `g`."""
@@ -278,6 +298,12 @@ class Extrapolated(Descent):
     lr: float | Schedule
     gradients = 2
     stateful = True
+    rests = False
+
+    def __post_init__(self) -> None:
+        check.number("lmbda", self.lmbda)
+        if not callable(self.lr):
+            check.nonnegative("lr", self.lr)
 
     def init(self, w: Vec) -> Velocity:
         """Return a direction of zero."""
@@ -288,10 +314,6 @@ class Extrapolated(Descent):
         lr = self.lr(climb.step) if callable(self.lr) else self.lr
         ahead = yield climb.w - lr * climb.d
         return Descended((1 - self.lmbda) * h + self.lmbda * ahead, Velocity(ahead))
-
-    def idle(self, g: Vec, memory: Velocity) -> Descended:
-        """Return `g` and remember it."""
-        return Descended(g, Velocity(g))
 
 
 @dataclass(frozen=True)
@@ -309,6 +331,10 @@ class Curvature(Descent):
     beta: float
     gradients = 2
     needs_gradient = True
+
+    def __post_init__(self) -> None:
+        check.number("gamma", self.gamma)
+        check.number("beta", self.beta)
 
     def __call__(self, climb: Climb, h: Vec, memory: Any) -> Asking[Descended]:
         """Ask for the gradient on the other side of w."""

@@ -286,6 +286,8 @@ def ESAM(rho: float = 0.05, beta: float = 0.6, seed: int = 0) -> Variant:
         >>> ESAM(rho=0.1, beta=0.5).radius
         Constant(rho=0.2)
     """
+    check.nonnegative("rho", rho)
+    check.fraction("beta", beta)
     return Variant("ESAM", Constant(rho / beta), Ball(metric=RandomLeaves(beta, seed)))
 
 
@@ -355,7 +357,9 @@ def WSAM(rho: Rho = 0.05, gamma: float = 0.9, decoupled: bool = True) -> Variant
         >>> WSAM(gamma=0.5).descent
         Decoupled(a=1.0)
     """
-    check.fraction("1 - gamma", 1 - gamma)
+    check.nonnegative("gamma", gamma)
+    if not gamma < 1:
+        raise ValueError(f"gamma must be in [0, 1), got {gamma!r}: gamma=0.5 weighs loss and sharpness alike")
     a = gamma / (1 - gamma)
     return Variant("WSAM", Constant(rho), descent=Decoupled(a) if decoupled else Blend(a))
 

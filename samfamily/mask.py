@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, NamedTuple
 
 from samfamily import check, noise
 from samfamily.program import Asking, Site, choose
-from samfamily.space import Scalar, Vec
+from samfamily.space import Vec
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class LargestFisher(Mask):
     def __call__(self, site: Site, memory: Information) -> Asking[tuple[Vec, Information]]:
         """Return the mask, and the information that it came from."""
         fisher = yield from choose(site.step % self.every == 0, lambda: site.d * site.d, lambda: memory.fisher)
-        return at_least(fisher, fisher.threshold(kept_of(fisher, 1 - self.sparsity))), Information(fisher)
+        return fisher.largest(kept_of(fisher, 1 - self.sparsity)), Information(fisher)
 
 
 class Kept(NamedTuple):
@@ -116,13 +117,14 @@ class DropAndRegrow(Mask):
     def __post_init__(self) -> None:
         check.fraction("1 - sparsity", 1 - self.sparsity)
         check.positive_integer("every", self.every)
-        if not 0 <= self.drop <= 1:
+        check.nonnegative("drop", self.drop)
+        if not self.drop <= 1:
             raise ValueError(f"drop must be in [0, 1], got {self.drop!r}: choose a value such as drop=0.5")
 
     def init(self, w: Vec) -> Kept:
         """Return a random mask."""
         z = noise.normal(w, self.seed, 0)
-        return Kept(at_least(z, z.threshold(kept_of(w, 1 - self.sparsity))))
+        return Kept(z.largest(kept_of(w, 1 - self.sparsity)))
 
     def __call__(self, site: Site, memory: Kept) -> Asking[tuple[Vec, Kept]]:
         """Return the mask, changed if it is time."""
@@ -135,16 +137,12 @@ class DropAndRegrow(Mask):
         replaced = min(round(self.drop * kept), d.size - kept)
         if replaced == 0:
             return mask
-        inside, outside = mask * d, d - mask * d
-        stays = at_least(inside, inside.threshold(kept - replaced)) * mask if replaced < kept else 0.0 * mask
-        return stays + at_least(outside, outside.threshold(replaced)) * (mask * -1.0 + mask.map(lambda _, x: x * 0 + 1))
+        ranked = (d / d.norm(inf)).map(lambda _, x: 1 + abs(x))  # at least 1, so that what is masked ranks last
+        outside = ranked - mask * ranked
+        stays = (mask * ranked).largest(kept - replaced) if replaced < kept else 0.0 * mask
+        return stays + outside.largest(replaced)
 
 
 def kept_of(v: Vec, fraction: float) -> int:
     """Return how many coordinates are a fraction of all, at least one."""
     return max(1, round(fraction * v.size))
-
-
-def at_least(v: Vec, threshold: Scalar) -> Vec:
-    r"""Return 1 where \(|v_i|\) reaches the threshold and 0 elsewhere, in the dtypes of `v`."""
-    return v.map(lambda _, x: abs(x) * 0 + (abs(x) >= threshold))

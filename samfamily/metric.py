@@ -100,6 +100,8 @@ class Adaptive(Metric):
 
     def __post_init__(self) -> None:
         check.nonnegative("eta", self.eta)
+        if not callable(self.size):
+            raise TypeError(f"size must be a function such as samfamily.layerwise, got {self.size!r}")
 
     def __repr__(self) -> str:
         exempt = f", euclidean={self.euclidean.__name__}" if self.euclidean else ""

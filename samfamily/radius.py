@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isnan
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from samfamily import check, noise
@@ -175,13 +174,14 @@ class Thresholded(Radius):
     def __post_init__(self) -> None:
         super().__post_init__()
         check.fraction("1 - delta", 1 - self.delta)
-        if not callable(self.c) and isnan(self.c):
-            raise ValueError("c must be a number or a schedule, got nan: c=-inf is SAM and c=inf the base optimizer")
+        if not callable(self.c) and not (isinstance(self.c, int | float) and self.c == self.c):
+            raise ValueError(
+                f"c must be a number or a schedule, got {self.c!r}: c=-inf is SAM, c=inf the base optimizer"
+            )
 
     def init(self, w: Vec) -> Moments:
         """Return moments of zero."""
-        zero = 0.0 * w.norm(2)
-        return Moments(zero, zero)
+        return Moments(0.0 * w.norm(2), 0.0 * w.norm(1))  # two arrays, so that a state can be donated
 
     def __call__(self, site: Site, dual_norm: Scalar, memory: Moments) -> Reach:
         r"""Return \(\rho\), and whether the gradient is large."""

@@ -65,6 +65,10 @@ class NumpySpace(Space):
         """See `Space.where`."""
         return np.where(condition, a, b)
 
+    def rounding(self, x: Leaves) -> float:
+        """See `Space.rounding`."""
+        return max((float(np.finfo(u.dtype).eps) for u in x), default=0.0)
+
     def threshold(self, x: Leaves, k: int) -> Scalar:
         """See `Space.threshold`."""
         return np.sort(np.concatenate([np.abs(_wide(u)).ravel() for u in x]))[-k]
@@ -180,10 +184,10 @@ class sharpness_aware:  # noqa: N801  called like the function of the same name 
     def _hessian_vector(self, request: HessianVector, batch: Sequence[Array]) -> Leaves:
         h = 1e-100
         pairs = zip(request.w.collapse(), request.v.collapse(), strict=True)
-        gradients = self.f([x + 1j * h * v for x, v in pairs], *batch)[1]
+        gradients = self.f([x.astype(complex) + 1j * h * v.astype(float) for x, v in pairs], *batch)[1]
         if not all(np.iscomplexobj(x) for x in gradients):
             raise TypeError("second_order differentiates f's gradients by a complex step: f must keep complex weights")
-        return tuple(np.asarray(x.imag / h) for x in gradients)
+        return tuple(np.asarray(x.imag / h, w.dtype) for x, w in zip(gradients, request.w.leaves, strict=True))
 
     def _shards(self, batch: Sequence[Array]) -> list[Sequence[Array]]:
         if self.variant.m is None:
@@ -191,7 +195,12 @@ class sharpness_aware:  # noqa: N801  called like the function of the same name 
         if not batch:
             raise ValueError(f"{self.variant.name} with m = {self.variant.m} shards the batch: pass its arrays after w")
         m, examples = self.variant.m, len(batch[0])
+        if any(len(x) != examples for x in batch):
+            raise ValueError(f"the arrays of the batch have different lengths {sorted({len(x) for x in batch})}")
         return [[x[i * m : (i + 1) * m] for x in batch] for i in range(shard_count(examples, m))]
 
     def _vec(self, w: Weights) -> Vec:
-        return Vec(NumpySpace(self.names or len(w)), tuple(np.asarray(x) for x in w))
+        leaves = tuple(np.asarray(x) for x in w)
+        if not all(np.issubdtype(x.dtype, np.inexact) for x in leaves):
+            raise ValueError(f"weights must be float arrays, got {[str(x.dtype) for x in leaves]}: use x.astype(float)")
+        return Vec(NumpySpace(self.names or len(w)), leaves)

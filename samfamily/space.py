@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from sys import float_info
 from typing import Any, ClassVar, TypeAlias
 
@@ -86,6 +86,10 @@ class Space(ABC):
     @abstractmethod
     def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         """Return `a` where `condition` holds and `b` elsewhere; for scalars."""
+
+    @abstractmethod
+    def rounding(self, x: Leaves) -> float:
+        """Return the spacing of the numbers at 1 in the coarsest dtype of the leaves."""
 
     @abstractmethod
     def threshold(self, x: Leaves, k: int) -> Scalar:
@@ -183,9 +187,18 @@ class Vec:
         r"""Return \(v / b\) where the scalar \(b\) is positive, and the zero vector elsewhere."""
         return Vec(self.space, self.leaves, self.space.divide(self.alpha, scalar))
 
-    def threshold(self, k: int) -> Scalar:
-        r"""Return the k-th largest \(|v_i|\) over all leaves."""
-        return abs(self.alpha) * self.space.threshold(self.leaves, k)
+    def largest(self, k: int) -> Vec:
+        r"""Return ones at the k largest \(|v_i|\), the first of them where there are ties, and zeros elsewhere."""
+        leaves = self.collapse()
+        threshold = self.norm(inf) if k == 1 else self.space.threshold(leaves, k)
+        left = k - sum(((abs(x) > threshold).sum() for x in leaves), 0)
+        picked = []
+        for x in leaves:
+            tie = abs(x) == threshold
+            rank = tie.reshape(-1).cumsum(0).reshape(x.shape)
+            picked.append(abs(x) * 0 + ((abs(x) > threshold) | (tie & (rank <= left))))
+            left = left - tie.sum()
+        return Vec(self.space, tuple(picked))
 
     @property
     def size(self) -> int:
@@ -210,7 +223,11 @@ class Vec:
         if r == 1:
             return self
         sign = self.space.sign
-        return self.map(lambda _, x: sign(x) if r == 0 else sign(x) * abs(x) ** r)
+        if r == 0:  # of the leaves themselves: in half precision a multiple of them may round to zero
+            a = self.alpha
+            side = float(a > 0) - float(a < 0) if isinstance(a, int | float) else sign(a)
+            return side * Vec(self.space, tuple(map(sign, self.leaves)))
+        return self.map(lambda _, x: sign(x) * abs(x) ** r)
 
 
 def _is_one(a: Scalar) -> bool:

@@ -81,6 +81,8 @@ class Variant:
         rho, climbs, radius = self.radius(site, dual_norm, state.radius)
         if g is None and self.descent.needs_gradient:
             g = yield w
+        if is_zero(rho) and self.descent.rests:
+            climbs = False
         origin = w if centre is None else w + centre
 
         def climb() -> Asking[Descended]:
@@ -93,10 +95,10 @@ class Variant:
             return (yield from ask(self.descent(done, h, state.descent)))
 
         def rest() -> Asking[Descended]:
-            gradient = g if g is not None else (yield w)
+            gradient = g if g is not None else (yield origin)
             return (yield from ask(self.descent.idle(gradient, state.descent)))
 
-        gradient, descent, addend = yield from choose(False if is_zero(rho) else climbs, climb, rest)
+        gradient, descent, addend = yield from choose(climbs, climb, rest)
         farthest = 0.0 if climbs is False else rho.norm(inf) if isinstance(rho, Vec) else rho
         went = farthest if isinstance(climbs, bool) else w.space.where(climbs, farthest, 0.0)
         return Step(gradient, State(state.step + 1, ascent, mask, radius, descent), dual_norm, went, addend)

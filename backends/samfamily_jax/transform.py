@@ -176,6 +176,15 @@ def _step(
     """Run one step's program on every shard; return the mean outcome, and aux at w."""
     moved = tuple(i % len(args) for i in ((argnums,) if isinstance(argnums, int) else argnums))
     batches = (batch_argnums,) if isinstance(batch_argnums, int) else tuple(batch_argnums)
+    if variant.m is not None:
+        if not all(-len(args) <= i < len(args) for i in batches) and batch_argnums != 1:
+            raise ValueError(f"batch_argnums = {batch_argnums} does not fit a loss called with {len(args)} arguments")
+        batches = tuple(i % len(args) if i < 0 else i for i in batches)
+        if set(batches) & set(moved):
+            raise ValueError(
+                f"batch_argnums = {batch_argnums} and argnums = {argnums} name one argument as batch and as "
+                "parameters: say with batch_argnums where the batch is"
+            )
 
     def loss(leaves: Leaves, arguments: tuple[Any, ...]) -> tuple[jax.Array, Any]:
         tree = split.merge(leaves)

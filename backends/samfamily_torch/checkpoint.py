@@ -42,6 +42,37 @@ def unpack(packed: Any, like: Any) -> Any:
     return _tensor(packed, like) if isinstance(like, Tensor) else packed
 
 
+def settled(memory: Any) -> Any:
+    """Return a memory with every Vec's scalar multiplied in, as it comes back from a checkpoint."""
+    if isinstance(memory, Vec):
+        return memory.collapsed()
+    if isinstance(memory, tuple):
+        parts = [settled(part) for part in memory]
+        return type(memory)(*parts) if hasattr(memory, "_fields") else tuple(parts)
+    return memory
+
+
+def carry(memory: Any, fresh: Any, places: Sequence[int | None]) -> Any:
+    """Return a memory for other parameters: of those that it knew what it kept, of new ones what `fresh` has.
+
+    Args:
+        memory: the memory so far.
+        fresh: the memory that the parameters would begin with.
+        places: for each parameter its place in `memory`, or None.
+
+    Returns:
+        A memory of `fresh`'s structure.
+    """
+    if isinstance(fresh, Vec):
+        old = memory.collapse()
+        pairs = zip(fresh.collapse(), places, strict=True)
+        return Vec(fresh.space, tuple(new if i is None else old[i] for new, i in pairs))
+    if isinstance(fresh, tuple):
+        parts = [carry(x, y, places) for x, y in zip(memory, fresh, strict=True)]
+        return type(fresh)(*parts) if hasattr(fresh, "_fields") else tuple(parts)
+    return memory
+
+
 def _agree(packed: Sequence[Any], expected: int) -> None:
     if not isinstance(packed, list) or len(packed) != expected:
         found = len(packed) if isinstance(packed, list) else packed

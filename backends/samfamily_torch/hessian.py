@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 class _KeepGraph(TorchFunctionMode):
     """Makes every `tensor.backward()` build the graph of the gradients that it writes."""
 
+    seen = False
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -23,7 +25,7 @@ class _KeepGraph(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         if func is torch.Tensor.backward:
-            kwargs["create_graph"] = True
+            kwargs["create_graph"] = self.seen = True
         return func(*args, **kwargs)
 
 
@@ -46,17 +48,19 @@ def hessian_vector_product(
     with warnings.catch_warnings():
         # PyTorch warns of the reference cycle parameter -> grad -> graph; it is cut below.
         warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
-        with _KeepGraph():
+        with _KeepGraph() as mode, torch.enable_grad():
             closure()
     gradients = [p.grad for p in parameters]
     for p in parameters:
         p.grad = None
     pairs = [(g, u) for g, u in zip(gradients, v, strict=True) if g is not None]
     smooth = [(g, u) for g, u in pairs if g.requires_grad]
-    if not smooth and pairs:
+    if not mode.seen:
         raise RuntimeError(
-            "second_order differentiates the gradients of the closure, and these have no graph: "
+            "a Hessian-vector product differentiates the closure's gradients, and these have no graph: "
             "call loss.backward() in the closure, and not torch.autograd.backward or a detached gradient"
         )
+    if not smooth:  # a loss without curvature
+        return [torch.zeros_like(p) for p in parameters]
     products = torch.autograd.grad([g for g, _ in smooth], parameters, [u for _, u in smooth], materialize_grads=True)
     return list(products)

@@ -49,6 +49,9 @@ class LiveParameters:
     def come_home(self) -> None:
         """Put the parameters back where they were, if they are away."""
         if self._away is not None:
+            for p in self.parameters:
+                if p.grad is not None:
+                    p.grad = _owned(p.grad, p)
             self._place(self.w.leaves)
             self.space.recycle(self._away)
             self._away = None
@@ -68,11 +71,7 @@ class LiveParameters:
         for i, p in enumerate(self.parameters):
             g = p.grad
             self._received[i] |= g is not None
-            if g is None:
-                g = torch.zeros_like(p)
-            elif g.data_ptr() == p.data_ptr() and g.numel():
-                g = g.clone()  # a gradient that is the parameter's own memory would be lost with it
-            gradients.append(g)
+            gradients.append(torch.zeros_like(p) if g is None else _owned(g, p))
         self.clear_gradients()
         return Vec(self.space, tuple(gradients))
 
@@ -92,3 +91,11 @@ class LiveParameters:
         """Bring the parameters home and empty `.grad`: what lies there belongs to a step that is not taken."""
         self.come_home()
         self.clear_gradients()
+
+
+def _owned(g: Tensor, p: Tensor) -> Tensor:
+    """Return a dense gradient in memory of its own: not the parameter's, nor a bucket's that is used again."""
+    if g.layout is not torch.strided:
+        return g.to_dense()
+    viewed = g._base is not None  # noqa: SLF001  the one way to tell a view
+    return g.clone() if viewed or (g.data_ptr() == p.data_ptr() and g.numel()) else g

@@ -22,7 +22,7 @@ from samfamily.program import State, Step, StepInfo, mean
 from samfamily.space import Leaf, Vec
 from samfamily.variant import Variant
 from samfamily_torch.batch import shards
-from samfamily_torch.checkpoint import pack, unpack
+from samfamily_torch.checkpoint import carry, pack, settled, unpack
 from samfamily_torch.leaves import describe
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.run import Outcome, Run
@@ -34,7 +34,7 @@ class SharpnessAware(torch.optim.Optimizer):
 
     `param_groups`, `state` and `defaults` are the base optimizer's own, so that schedulers, loggers and
     `add_param_group` work on either.  A constant rho is copied to every `param_group["rho"]` and read from there at
-    every step; groups may differ.
+    every step; groups may differ.  (Not so where the base optimizer has a rho of its own, as Adadelta has.)
 
     Args:
         base: an instance of `torch.optim.Optimizer` whose `step` needs no closure.
@@ -77,6 +77,10 @@ class SharpnessAware(torch.optim.Optimizer):
         if not isinstance(variant, Variant):
             raise TypeError(
                 f"variant must be a Variant, got {variant!r}: pass a row of the family such as SAM(rho=0.05)"
+            )
+        if any(group.get("maximize") for group in base.param_groups):
+            raise ValueError(
+                "the base optimizer has maximize=True, and the adversary climbs a loss: minimise its negative"
             )
         # Optimizer.__init__ would make groups and a state of its own; __setstate__ sets up hooks and profiling alone.
         self.__setstate__({"base": base, "variant": variant})
@@ -141,6 +145,10 @@ class SharpnessAware(torch.optim.Optimizer):
             raise RuntimeError(
                 "a manual step is in progress: finish it with step() or second_step(), without a closure"
             )
+        if not isinstance(batch, list | tuple):
+            raise TypeError(
+                f"batch must be a tuple of the closure's arguments, got {type(batch).__name__}: batch=(x, y)"
+            )
         parts = shards(tuple(batch), self.variant.m)
         live, variant, state = self._begin()
         try:
@@ -175,7 +183,7 @@ class SharpnessAware(torch.optim.Optimizer):
         Raises:
             RuntimeError: no `first_step` or no gradients since, or more climbs to do; the step is abandoned.
         """
-        self._finish_manual()
+        self.step()
         if zero_grad:
             self.zero_grad()
 
@@ -188,26 +196,29 @@ class SharpnessAware(torch.optim.Optimizer):
         for, such as the further climbs of `SAM(steps=3)`.
 
         Raises:
-            RuntimeError: no gradients in `.grad` on entering or on leaving, or a variant that needs the closure; the
-                step is abandoned.
+            RuntimeError: no gradients in `.grad` on entering, or a variant that needs the closure; the step is
+                abandoned.
         """
         run = self._climb()
         try:
             yield
-            if run.waiting:
-                self._answer(run)
         except BaseException:
             self._abandon(run)
             raise
+        if self._run is run:
+            run.live.come_home()  # `.grad` stays, to be clipped or looked at, until step() or the next climb takes it
 
     @property
     def unfinished(self) -> bool:
         """Whether a manual step is in progress for which the variant asks for another gradient."""
-        return self._run is not None and self._run.step is None
+        run = self._run
+        return run is not None and run.step is None and run.entries < run.most_entries
 
     def _climb(self) -> Run:
         """Answer the program in progress, or a new one, from `.grad`, and go where it wants the next gradient."""
         run = self._run
+        if run is not None and not run.live.away and run.entries >= run.most_entries:
+            run = self._run = None  # it had all that it asks for and no step() followed: its batch was skipped
         if run is None:
             variant = self.variant
             if variant.m is not None or variant.hessian_vector_products_per_step:
@@ -222,6 +233,7 @@ class SharpnessAware(torch.optim.Optimizer):
             self._abandon(run)
             raise
         self._run = run
+        run.entries += 1
         run.go()
         return run
 
@@ -255,8 +267,8 @@ class SharpnessAware(torch.optim.Optimizer):
         if run.step is None:
             self._abandon(run)
             raise RuntimeError(
-                f"{self.variant.name} climbs {self.variant.ascent.steps} times and asks for more gradients than it was "
-                "given: go through perturbed() or first_step() once for every one, or call step(closure)"
+                f"{self.variant.name} with {self.variant.ascent} asks for more gradients than it was given: "
+                "go through perturbed() or first_step() once for every one, or call step(closure)"
             )
         self._run = None
         self._finish(run.live, run.outcome())
@@ -270,14 +282,20 @@ class SharpnessAware(torch.optim.Optimizer):
             raise RuntimeError("no parameter of the optimizer requires a gradient: there is nothing to step on")
         parameters = [p for p, _ in members]
         if len(parameters) != len(self._parameters) or any(map(is_not, parameters, self._parameters)):
-            self._space, self._parameters = TorchSpace(self._describe(parameters)), parameters
+            before, self._space = self._parameters, TorchSpace(self._describe(parameters))
+            self._parameters = parameters
+            if self._state is not None:
+                places = {id(p): i for i, p in enumerate(before)}
+                fresh = self.variant.init(LiveParameters(parameters, self._space).w)
+                self._state = carry(self._state, fresh, [places.get(id(p)) for p in parameters])
         live = LiveParameters(parameters, self._space)
         state = self.variant.init(live.w) if self._state is None else self._state
         return live, self.variant.with_rho(self._rho([group for _, group in members])), state
 
     def _rho(self, groups: Sequence[dict[str, Any]]) -> Any:
         """Return the groups' rho: one for all, or a Vec of one for each parameter."""
-        rhos = [group.get("rho", self.variant.radius.rho) for group in groups]
+        own = self.variant.radius.rho
+        rhos = [own if "rho" in self.defaults else group.get("rho", own) for group in groups]
         if all(rho is rhos[0] or rho == rhos[0] for rho in rhos):
             return rhos[0]
         return Vec(self._space, tuple(_scalar(check.radius("param_group['rho']", rho)) for rho in rhos))
@@ -293,12 +311,16 @@ class SharpnessAware(torch.optim.Optimizer):
     def _finish(self, live: LiveParameters, outcome: Outcome) -> None:
         """Step the base optimizer with the gradient that the variant made, and only then move the state on."""
         step: Step = outcome.step
+        rates: dict[int, Any] = {}
+        if step.addend is not None:
+            if not all("lr" in group for group in self.param_groups):
+                raise RuntimeError(f"{self.variant.name} adds at the learning rate, and a group has no 'lr': add one")
+            rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
         live.put_gradients(step.gradient)
         self.base.step()
         if step.addend is not None:
-            rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
             live.add(step.addend, [-rates[id(p)] for p in live.parameters])
-        self._state = step.state
+        self._state = settled(step.state)
         radius = _scalar(step.radius)
         self._info = StepInfo(
             loss=outcome.loss,
@@ -311,7 +333,7 @@ class SharpnessAware(torch.optim.Optimizer):
 
     def _offer_rho(self) -> None:
         rho = self.variant.radius.rho
-        if isinstance(rho, int | float):
+        if isinstance(rho, int | float) and "rho" not in self.defaults:
             for group in self.param_groups:
                 group.setdefault("rho", rho)
 
@@ -340,6 +362,8 @@ class SharpnessAware(torch.optim.Optimizer):
         Raises:
             ValueError: it was written by a plain optimizer, for another variant or for other parameters.
         """
+        if self._run is not None:
+            raise RuntimeError("a manual step is in progress: finish it with step() before loading")
         if "samfamily" not in state_dict:
             raise ValueError(
                 "this state_dict was written by a plain optimizer: load it with optimizer.base.load_state_dict"

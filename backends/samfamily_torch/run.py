@@ -36,17 +36,25 @@ class Run:
         request: what the program asks for; None once it is finished.
         step: what it returned; None until then.
         waiting: whether the parameters were put where it asks, and the answer is still to come.
+        entries: how many times a manual loop has gone on with it.
+        most_entries: how many times one does, unless the variant rests.
     """
 
     request: Request | None
     step: Step | None
     waiting: bool
+    entries: int
+    most_entries: int
 
     def __init__(self, live: LiveParameters, variant: Variant, state: State) -> None:
         self.live = live
         self.program = variant.program(live.w, state)
         self.request, self.step = None, None
         self.waiting = False
+        self.entries = 0
+        self.most_entries = variant.ascent.steps - 1 + variant.descent.gradients
+        if not variant.ascent.hands_over_gradient:
+            self.most_entries += variant.ascent.gradients + variant.descent.needs_gradient
         self._losses: list[Any] = []
         self._loss_at_w: Any = None
         self._send(None)
@@ -74,6 +82,8 @@ class Run:
                 loss = closure()
             if loss is None:
                 raise TypeError("the closure returned None: it must return the loss, after loss.backward()")
+            if all(p.grad is None for p in self.live.parameters):
+                raise RuntimeError("the closure left no gradient in any parameter: call loss.backward() in it")
             self.answer(loss)
         return self.outcome()
 

@@ -84,6 +84,10 @@ class TorchSpace(Space):
         """See `Space.where`."""
         return torch.where(condition, a, b)
 
+    def rounding(self, x: Leaves) -> float:
+        """See `Space.rounding`."""
+        return max((torch.finfo(u.dtype).eps for u in x), default=0.0)
+
     def threshold(self, x: Leaves, k: int) -> Scalar:
         """See `Space.threshold`."""
         return torch.topk(torch.cat([u.abs().reshape(-1) for u in x]), k).values[-1]

@@ -42,6 +42,9 @@ class Broken(Space):
     def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         return self.sound.where(condition, a, b)
 
+    def rounding(self, x: Leaves) -> float:
+        return self.sound.rounding(x)
+
     def threshold(self, x: Leaves, k: int) -> Scalar:
         return self.sound.threshold(x, k)
 

@@ -105,7 +105,7 @@ def test_too_few_climbs_abandon_the_step(task: Task) -> None:
     with Unchanged(task, optimizer):
         optimizer.first_step()
         task.loss().backward()
-        with pytest.raises(RuntimeError, match="climbs 3 times and asks for more"):
+        with pytest.raises(RuntimeError, match=r"Gradient\(steps=3\) asks for more gradients"):
             optimizer.second_step()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from samfamily import check, noise
@@ -174,10 +175,9 @@ class Thresholded(Radius):
     def __post_init__(self) -> None:
         super().__post_init__()
         check.fraction("1 - delta", 1 - self.delta)
-        if not callable(self.c) and not (isinstance(self.c, int | float) and self.c == self.c):
-            raise ValueError(
-                f"c must be a number or a schedule, got {self.c!r}: c=-inf is SAM, c=inf the base optimizer"
-            )
+        c: Any = self.c
+        if not callable(c) and (not isinstance(c, int | float) or isnan(c)):
+            raise ValueError(f"c must be a number or a schedule, got {c!r}: c=-inf is SAM, c=inf the base optimizer")
 
     def init(self, w: Vec) -> Moments:
         """Return moments of zero."""

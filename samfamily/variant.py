@@ -143,6 +143,12 @@ class Variant:
         return self.ascent.gradients + at_w + climbs * (self.ascent.steps - 1 + self.descent.gradients)
 
     @property
+    def gradients_besides_w(self) -> int:
+        """How many gradients a step that climbs evaluates besides an opening one at the weights."""
+        opening = 0 if self.ascent.hands_over_gradient else self.ascent.gradients + self.descent.needs_gradient
+        return opening + self.ascent.steps - 1 + self.descent.gradients
+
+    @property
     def hessian_vector_products_per_step(self) -> float:
         """How many Hessian-vector products a step evaluates, on average over many steps."""
         return self.ascent.hessian_vector_products + self.radius.climbs_per_step * self.descent.hessian_vector_products

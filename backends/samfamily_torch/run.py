@@ -52,9 +52,7 @@ class Run:
         self.request, self.step = None, None
         self.waiting = False
         self.entries = 0
-        self.most_entries = variant.ascent.steps - 1 + variant.descent.gradients
-        if not variant.ascent.hands_over_gradient:
-            self.most_entries += variant.ascent.gradients + variant.descent.needs_gradient
+        self.most_entries = variant.gradients_besides_w
         self._losses: list[Any] = []
         self._loss_at_w: Any = None
         self._send(None)

@@ -1,4 +1,4 @@
-"""Faults that a reviewer met by experiment, one test each."""
+"""Faults that were met by experiment, one test each."""
 
 from typing import Any
 

@@ -337,7 +337,7 @@ def GNP(rho: Rho = 0.1, alpha: float = 0.8) -> Variant:
     return Variant("GNP", Constant(rho), descent=Blend(alpha))
 
 
-def WSAM(rho: Rho = 0.05, gamma: float = 0.9, decoupled: bool = True) -> Variant:
+def WSAM(rho: Rho = 0.05, gamma: float = 0.88, decoupled: bool = True) -> Variant:
     r"""Weighted sharpness: sharpness as a regulariser with a weight of its own, apart from the base optimizer.
 
     $$ a = \frac{\gamma}{1-\gamma}, \qquad \text{gradient} = (1-a)\,g + a\,h \quad\text{(coupled)}, \qquad

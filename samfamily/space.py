@@ -3,7 +3,7 @@ r"""Space and Vec: the vector algebra in which the whole family is written.
 A parameter tree is a point \(w\) of a real inner-product space whose coordinates are spread over *leaves* (arrays of
 any shape).  `Space` is the short list of operations that a framework supplies on such trees; `Vec` is arithmetic over
 them.  Whoever writes a variant writes `w + rho * ball.maximiser(d)` and never meets a framework; whoever adds a
-framework implements the seven operations below and never meets a variant.
+framework implements the eleven operations below and never meets a variant.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 Imports no deep-learning framework.  Run a variant with `samfamily_torch`, `samfamily_jax` or `samfamily.reference`.
 """
 
-from samfamily import family, reference
+from samfamily import exact, family, reference
 from samfamily.ball import Ball
 from samfamily.family import *  # noqa: F403  every row, without a second list of them
+from samfamily.inner import InnerGap
 from samfamily.metric import (
     Adaptive,
     Identity,
@@ -27,6 +28,7 @@ __all__ = [
     "Ball",
     "HessianVector",
     "Identity",
+    "InnerGap",
     "Leaf",
     "Space",
     "State",
@@ -37,6 +39,7 @@ __all__ = [
     "Vec",
     "biases",
     "elementwise",
+    "exact",
     "filterwise",
     "layerwise",
     "normalisations",

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 from samfamily.space import Scalar, Vec
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 
 class HessianVector(NamedTuple):
@@ -114,7 +115,7 @@ class StepInfo(NamedTuple):
     active: Scalar
 
 
-def drive(program: Asking[T], answer: Callable[[Request], Any]) -> T:
+def drive(program: Generator[Q, Any, T], answer: Callable[[Q], Any]) -> T:
     """Run a program to its end, answering each of its requests with `answer(request)`, and return its result."""
     try:
         request = next(program)

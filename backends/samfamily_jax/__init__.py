@@ -5,9 +5,20 @@ Every row of `samfamily.FAMILY` can be imported from here too.
 
 from samfamily import family
 from samfamily.family import *  # noqa: F403  every row, without a second list of them
+from samfamily.inner import InnerGap
 from samfamily.program import State, StepInfo
+from samfamily_jax.inner import inner_gap
 from samfamily_jax.space import JaxSpace
 from samfamily_jax.transform import SharpnessAware, sharpness_aware, value_and_grad
 
-__all__ = ["JaxSpace", "SharpnessAware", "State", "StepInfo", "sharpness_aware", "value_and_grad"]
+__all__ = [
+    "InnerGap",
+    "JaxSpace",
+    "SharpnessAware",
+    "State",
+    "StepInfo",
+    "inner_gap",
+    "sharpness_aware",
+    "value_and_grad",
+]
 __all__ += family.__all__

@@ -75,6 +75,12 @@ class LiveParameters:
         self.clear_gradients()
         return Vec(self.space, tuple(gradients))
 
+    def bring_gradients_home(self) -> Vec:
+        """Take the gradients, and put the parameters back where they were."""
+        gradient = self.take_gradients()
+        self.come_home()
+        return gradient
+
     def put_gradients(self, gradient: Vec) -> None:
         """Put a gradient into `.grad`; a parameter that never received one keeps None, and so is not stepped."""
         for p, x, received in zip(self.parameters, gradient.collapse(), self._received, strict=True):

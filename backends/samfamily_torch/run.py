@@ -63,9 +63,7 @@ class Run:
             self._loss_at_w = loss
         self._losses.append(loss)
         self.waiting = False
-        gradient = self.live.take_gradients()
-        self.live.come_home()
-        self._send(gradient)
+        self._send(self.live.bring_gradients_home())
 
     def through(self, closure: Callable[[], Any]) -> Outcome:
         """Run the program to its end, calling `closure` wherever it asks for a gradient."""
@@ -74,15 +72,9 @@ class Run:
             if isinstance(self.request, HessianVector):
                 products = hessian_vector_product(closure, self.live.parameters, self.request.v.collapse())
                 self._send(Vec(self.live.space, tuple(products)))
-                continue
-            self.go()
-            with torch.enable_grad():
-                loss = closure()
-            if loss is None:
-                raise TypeError("the closure returned None: it must return the loss, after loss.backward()")
-            if all(p.grad is None for p in self.live.parameters):
-                raise RuntimeError("the closure left no gradient in any parameter: call loss.backward() in it")
-            self.answer(loss)
+            else:
+                self.go()
+                self.answer(call(closure, self.live))
         return self.outcome()
 
     def go(self) -> None:
@@ -104,6 +96,17 @@ class Run:
                     self.request = self.program.send(bool(self.request.predicate))
         except StopIteration as stop:
             self.request, self.step = None, stop.value
+
+
+def call(closure: Callable[[], Any], live: LiveParameters) -> Any:
+    """Call the closure where the parameters stand, and return its loss; its gradients lie in `.grad`."""
+    with torch.enable_grad():
+        loss = closure()
+    if loss is None:
+        raise TypeError("the closure returned None: it must return the loss, after loss.backward()")
+    if all(p.grad is None for p in live.parameters):
+        raise RuntimeError("the closure left no gradient in any parameter: call loss.backward() in it")
+    return loss
 
 
 def _figure(loss: Any) -> Tensor:

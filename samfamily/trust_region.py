@@ -49,8 +49,7 @@ def secular(c: Array, eigenvalues: Array) -> tuple[Array, float]:
     Without a root, \(\lVert u(0)\rVert < 1\), the maximiser lies inside the ball if \(\mu_0 = 0\).  Otherwise it is
     the hard case: \(u(0)\) and as much of the top eigenvector as reaches the sphere, in one of two directions.
     """
-    top = float(eigenvalues[-1])
-    base = max(top, 0.0)
+    base = max(float(eigenvalues[-1]), 0.0)
     poles = base - eigenvalues
     nu = float(max(0.0, np.max(abs(c) - poles), _norm(c[poles == 0])))
     while True:
@@ -62,7 +61,7 @@ def secular(c: Array, eigenvalues: Array) -> tuple[Array, float]:
         if not higher > nu:
             break
         nu = higher
-    if nu == 0 and top > 0 and norm < 1:
+    if nu == 0 and base > 0 and norm < 1:
         u[-1] += np.sqrt((1 - norm) * (1 + norm))
     return u, base + nu
 

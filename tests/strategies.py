@@ -7,6 +7,7 @@ tests that say so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf, prod
 from typing import Any, TypeAlias
 
@@ -73,3 +74,69 @@ def flat(tree: Sequence[Any]) -> Any:
 def site(w: Vec) -> Site:
     """Return the first step's place at `w`, for what looks at nothing but the weights."""
     return Site(w, w, 0)
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """A quadratic in the basis of its eigenvectors; prints as what makes it again.
+
+    Attributes:
+        eigenvalues: of H, in any order.
+        leaning: the gradient in that basis; a zero at the top eigenvalue makes the hard case.
+        rho: the radius.
+        turn: seed of the rotation into the standard basis; None leaves it out.
+    """
+
+    eigenvalues: tuple[float, ...]
+    leaning: tuple[float, ...]
+    rho: float
+    turn: int | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.eigenvalues)
+
+    @property
+    def basis(self) -> Any:
+        if self.turn is None:
+            return np.eye(self.n)
+        return np.linalg.qr(np.random.default_rng(self.turn).normal(size=(self.n, self.n)))[0]
+
+    @property
+    def g(self) -> Any:
+        return self.basis @ np.array(self.leaning)
+
+    @property
+    def H(self) -> Any:
+        H = (self.basis * np.array(self.eigenvalues)) @ self.basis.T
+        return (H + H.T) / 2
+
+    @property
+    def beta(self) -> float:
+        """The gradient's Lipschitz constant in the Euclidean norm."""
+        return max(map(abs, self.eigenvalues))
+
+
+@st.composite
+def quadratics(draw: st.DrawFn, most: int = 6, convex: bool = False, hard: bool = True) -> Quadratic:
+    """Draw a quadratic: indefinite, singular, ill-conditioned, with equal eigenvalues; hard and nearly hard cases."""
+    n = draw(st.integers(1, most))
+    sizes = st.one_of(st.sampled_from([0.0, 1.0, 1.0, 2.0]), st.integers(-8, 0).map(lambda k: 10.0**k), st.floats(0, 3))
+    signs = st.just(1.0) if convex else st.sampled_from([1.0, -1.0])
+    eigenvalues = [draw(sizes) * draw(signs) for _ in range(n)]
+    leaning = [draw(entries) for _ in range(n)]
+    top = eigenvalues.index(max(eigenvalues))
+    if hard:
+        leaning[top] *= draw(st.sampled_from([1.0, 1.0, 0.0, 1e-3, 1e-8, 1e-16, 1e-30]))
+    scale, rho = draw(st.sampled_from([1.0, 1.0, 1e-30, 1e30])), draw(st.sampled_from([1e-3, 0.1, 1.0, 30.0]))
+    turn = draw(st.one_of(st.none(), seeds))
+    return Quadratic(tuple(scale * x for x in eigenvalues), tuple(scale * x for x in leaning), rho, turn)
+
+
+@st.composite
+def steep(draw: st.DrawFn, most: int = 6, convex: bool = False) -> Quadratic:
+    """Draw a quadratic with a gradient that is not zero, no entry of it tiny, and a curvature of order 1."""
+    n = draw(st.integers(2, most))
+    eigenvalues = draw(st.lists(st.floats(0.0 if convex else -2.0, 2.0), min_size=n, max_size=n))
+    leaning = draw(st.lists(st.one_of(st.floats(0.1, 3.0), st.floats(-3.0, -0.1)), min_size=n, max_size=n))
+    return Quadratic(tuple(eigenvalues), tuple(leaning), draw(st.sampled_from([1e-3, 1e-2, 0.1, 0.3])), draw(seeds))

@@ -86,6 +86,7 @@ class Step(NamedTuple):
         radius: \(\rho\) of the last climb, 0 if there was none; in the units of the ball.
         addend: a vector that, times the learning rate, is subtracted from the weights after the base optimizer's step;
             None for almost every row.
+        arrived: the share of the last perturbation's length that rounding left; the number 1 in float32 and wider.
     """
 
     gradient: Vec
@@ -93,6 +94,12 @@ class Step(NamedTuple):
     dual_norm: Scalar
     radius: Scalar
     addend: Vec | None = None
+    arrived: Scalar = 1.0
+
+    @property
+    def effective_radius(self) -> Scalar:
+        """How far the weights went once rounded."""
+        return self.radius * self.arrived
 
 
 class StepInfo(NamedTuple):
@@ -105,6 +112,10 @@ class StepInfo(NamedTuple):
         radius: how far the adversary went, \(\rho\).
         gradient_evaluations: gradients of the whole batch that the step cost.
         active: whether the weights were perturbed.
+        effective_radius: how far the weights went once rounded: the radius, but less where a perturbation is smaller
+            than the spacing of bfloat16 or float16 weights.
+        skipped: steps skipped so far because a loss or a gradient was not finite; in JAX, where the caller decides, 1
+            if this step's were not.
     """
 
     loss: Scalar
@@ -113,6 +124,8 @@ class StepInfo(NamedTuple):
     radius: Scalar
     gradient_evaluations: Scalar
     active: Scalar
+    effective_radius: Scalar
+    skipped: Scalar
 
 
 def drive(program: Generator[Q, Any, T], answer: Callable[[Q], Any]) -> T:

@@ -20,7 +20,10 @@ from samfamily.ball import Ball
 from samfamily.descent import Climb, Descended, Descent, Perturbed, SecondOrder
 from samfamily.program import Asking, Site, State, Step, ask, choose
 from samfamily.radius import Constant, Radius, Rho, is_zero
-from samfamily.space import Vec
+from samfamily.space import Scalar, Vec
+
+HALF_PRECISION = 2.0**-12
+"""Between the spacing of float32 at 1 and that of float16 and bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +88,25 @@ class Variant:
             climbs = False
         origin = w if centre is None else w + centre
 
-        def climb() -> Asking[Descended]:
+        def climb() -> Asking[tuple[Descended, Scalar]]:
             along = d
             for _ in range(self.ascent.steps - 1):
                 along = yield origin + rho * ball.maximiser(along)
             epsilon = rho * ball.maximiser(along)
-            h = yield origin + epsilon
+            point = origin + epsilon
+            arrived = share_that_arrives(origin, point, epsilon)
+            h = yield point
             done = Climb(w, g, along, ball.dual_norm(along), rho, origin, epsilon, state.step)
-            return (yield from ask(self.descent(done, h, state.descent)))
+            return (yield from ask(self.descent(done, h, state.descent))), arrived
 
-        def rest() -> Asking[Descended]:
+        def rest() -> Asking[tuple[Descended, Scalar]]:
             gradient = g if g is not None else (yield origin)
-            return (yield from ask(self.descent.idle(gradient, state.descent)))
+            return (yield from ask(self.descent.idle(gradient, state.descent))), share_that_arrives(w, w, 0.0 * w)
 
-        gradient, descent, addend = yield from choose(climbs, climb, rest)
+        (gradient, descent, addend), arrived = yield from choose(climbs, climb, rest)
         farthest = 0.0 if climbs is False else rho.norm(inf) if isinstance(rho, Vec) else rho
         went = farthest if isinstance(climbs, bool) else w.space.where(climbs, farthest, 0.0)
-        return Step(gradient, State(state.step + 1, ascent, mask, radius, descent), dual_norm, went, addend)
+        return Step(gradient, State(state.step + 1, ascent, mask, radius, descent), dual_norm, went, addend, arrived)
 
     def sharded(self, m: int) -> Variant:
         r"""Return this variant with `m` examples to a perturbation (m-sharpness, arXiv 2010.01412, section 4.1).
@@ -152,3 +157,14 @@ class Variant:
     def hessian_vector_products_per_step(self) -> float:
         """How many Hessian-vector products a step evaluates, on average over many steps."""
         return self.ascent.hessian_vector_products + self.radius.climbs_per_step * self.descent.hessian_vector_products
+
+
+def share_that_arrives(origin: Vec, point: Vec, epsilon: Vec) -> Scalar:
+    r"""Return \(\lVert(w \oplus \epsilon) - w\rVert / \lVert\epsilon\rVert\), where \(\oplus\) rounds.
+
+    In float32 and wider it is the number 1, and costs nothing.  In bfloat16 a perturbation of less than half the
+    spacing of the weights, which is 1/128 to 1/256 of them, vanishes.
+    """
+    if origin.space.rounding(origin.leaves) < HALF_PRECISION:
+        return 1.0
+    return origin.space.divide((point - origin).norm(2), epsilon.norm(2))

@@ -229,7 +229,13 @@ def _info(outcome: Outcome) -> StepInfo:
         radius=jnp.asarray(outcome.step.radius, float),
         gradient_evaluations=jnp.asarray(outcome.gradients, float),
         active=jnp.asarray(outcome.step.radius) > 0,
+        effective_radius=jnp.asarray(outcome.step.effective_radius, float),
+        skipped=1.0 - _all_finite(outcome.loss, outcome.perturbed_loss, outcome.step.gradient.norm(2)),
     )
+
+
+def _all_finite(*figures: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.isfinite(figure) for figure in figures])).astype(float)
 
 
 def _check_variant(variant: Variant) -> None:

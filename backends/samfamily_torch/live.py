@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from samfamily.space import Leaves, Vec
 from samfamily_torch.space import TorchSpace
@@ -59,25 +60,29 @@ class LiveParameters:
     def _place(self, leaves: Leaves) -> None:
         for p, x in zip(self.parameters, leaves, strict=True):
             p.data = x
+        increment_version(self.parameters)  # a graph of the point before must not be run backwards from here
+        torch.clear_autocast_cache()  # holds casts of what the parameters were
 
     def clear_gradients(self) -> None:
         """Empty every `.grad`, so that what lies there after a backward is the gradient of one point alone."""
         for p in self.parameters:
             p.grad = None
 
-    def take_gradients(self) -> Vec:
-        """Take the gradients out of `.grad`; a parameter without one counts as zero, and is remembered as such."""
+    def take_gradients(self, unscale: float | Tensor = 1.0) -> Vec:
+        """Take the gradients out of `.grad`, times `unscale`; a parameter without one counts as zero."""
         gradients = []
         for i, p in enumerate(self.parameters):
             g = p.grad
             self._received[i] |= g is not None
             gradients.append(torch.zeros_like(p) if g is None else _owned(g, p))
         self.clear_gradients()
+        if not (isinstance(unscale, float) and unscale == 1):
+            gradients = [g * unscale for g in gradients]
         return Vec(self.space, tuple(gradients))
 
-    def bring_gradients_home(self) -> Vec:
+    def bring_gradients_home(self, unscale: float | Tensor = 1.0) -> Vec:
         """Take the gradients, and put the parameters back where they were."""
-        gradient = self.take_gradients()
+        gradient = self.take_gradients(unscale)
         self.come_home()
         return gradient
 

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from functools import partial
 from math import nan
 from operator import is_not
-from typing import Any
+from typing import Any, Literal
+from warnings import warn
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 
 from samfamily import check
 from samfamily.program import State, Step, StepInfo, mean
@@ -25,7 +27,16 @@ from samfamily_torch.batch import shards
 from samfamily_torch.checkpoint import carry, pack, settled, unpack
 from samfamily_torch.leaves import describe
 from samfamily_torch.live import LiveParameters
-from samfamily_torch.run import Outcome, Run
+from samfamily_torch.precision import (
+    decides_by_itself,
+    loss_scale,
+    refuse_scaler_step,
+    step_if,
+    step_through,
+    tell_overflow,
+)
+from samfamily_torch.run import NotFiniteError, Outcome, Run
+from samfamily_torch.scene import Scene, Stage
 from samfamily_torch.space import TorchSpace
 
 
@@ -39,8 +50,13 @@ class SharpnessAware(torch.optim.Optimizer):
     Args:
         base: an instance of `torch.optim.Optimizer` whose `step` needs no closure.
         variant: a row of the family, such as `SAM(rho=0.05)`.
-        model: the module that owns the parameters.  Only variants that ask for the parameters' names need it, and not
-            even they if `base` was built from `model.named_parameters()`.
+        model: the module that owns the parameters.  With it, its buffers after a step (batch normalisation's
+            statistics) are those of the pass at w.  Variants that ask for names need it, or a `base` built from
+            `model.named_parameters()`.
+        on_nonfinite: what to do where a loss or gradient is inf or NaN, in any pass: `"skip"` the step, so that
+            weights, buffers and all states stay as they were and `info.skipped` counts it, or `"raise"`.
+        replay_random: whether all passes of a step see the same random numbers, dropout's masks among them; those that
+            the pass at w left are what follows.  Only where a closure is given.
 
     Attributes:
         base: the base optimizer.
@@ -48,6 +64,7 @@ class SharpnessAware(torch.optim.Optimizer):
 
     Raises:
         TypeError: `base` is not an optimizer instance, or `variant` is not a Variant.
+        ValueError: `base` maximises, or `on_nonfinite` is neither of the two.
 
     Example:
         >>> import torch
@@ -67,8 +84,17 @@ class SharpnessAware(torch.optim.Optimizer):
 
     base: torch.optim.Optimizer
     variant: Variant
+    _step_supports_amp_scaling = True  # so that a GradScaler tells when it is the one who calls step, see precision.py
 
-    def __init__(self, base: torch.optim.Optimizer, variant: Variant, model: torch.nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        variant: Variant,
+        model: torch.nn.Module | None = None,
+        *,
+        on_nonfinite: Literal["skip", "raise"] = "skip",
+        replay_random: bool = True,
+    ) -> None:
         if not isinstance(base, torch.optim.Optimizer):
             raise TypeError(
                 f"base must be an instance of torch.optim.Optimizer, got {base!r}: "
@@ -82,14 +108,20 @@ class SharpnessAware(torch.optim.Optimizer):
             raise ValueError(
                 "the base optimizer has maximize=True, and the adversary climbs a loss: minimise its negative"
             )
+        if on_nonfinite not in {"skip", "raise"}:
+            raise ValueError(f'on_nonfinite must be "skip" or "raise", got {on_nonfinite!r}: choose one of them')
         # Optimizer.__init__ would make groups and a state of its own; __setstate__ sets up hooks and profiling alone.
         self.__setstate__({"base": base, "variant": variant})
-        self._model = model
+        self._model, self._stage = model, Stage(model)
+        self._on_nonfinite, self._replay_random = on_nonfinite, replay_random
+        self._skipped: Any = 0
+        self._warned = False
         self._space = TorchSpace(0)
         self._parameters: list[Tensor] = []
         self._state: State | None = None
         self._run: Run | None = None
-        self._info = StepInfo._make([*map(_scalar, (nan, nan, nan, 0, 0)), _scalar(0) > 0])
+        self._scaler: GradScaler | None = None  # of the manual step in progress
+        self._info = StepInfo._make([*map(_scalar, (nan, nan, nan, 0, 0)), _scalar(0) > 0, *map(_scalar, (0, 0))])
         self._offer_rho()
 
     @property
@@ -122,7 +154,9 @@ class SharpnessAware(torch.optim.Optimizer):
 
     # -------------------------------------------------------------------------------------------- with a closure
 
-    def step(self, closure: Callable[..., Any] | None = None, *, batch: Sequence[Any] = ()) -> Any:
+    def step(
+        self, closure: Callable[..., Any] | None = None, *, batch: Sequence[Any] = (), scaler: GradScaler | None = None
+    ) -> Any:
         r"""Take one step.
 
         Args:
@@ -130,17 +164,23 @@ class SharpnessAware(torch.optim.Optimizer):
                 Without one, finishes the step that `perturbed` or `first_step` began.
             batch: the closure's arguments: tensors, or containers of tensors, whose first axis counts examples.  Where
                 the variant has an `m`, the closure is called on contiguous shards of `m` examples.
+            scaler: a stock `torch.amp.GradScaler`, where the closure calls `scaler.scale(loss).backward()` (and returns
+                the loss itself).  It unscales once, an inf in any pass makes it skip the step, and `scaler.update()`
+                follows as always.  Instead of `scaler.step(optimizer)`, which cannot know of the passes before.
 
         Returns:
             The loss at w, detached: the mean over shards where the variant has an `m`; None without a closure.
 
         Raises:
-            RuntimeError: neither a closure nor a step to finish, or a closure in the middle of a manual step.
+            RuntimeError: neither a closure nor a step to finish, or a closure in the middle of a manual step; called
+                by `scaler.step`.
             TypeError: the closure returned no loss.
+            FloatingPointError: a loss or gradient is not finite, and `on_nonfinite="raise"`.
             ValueError: `m` does not divide the batch, or there is no batch to shard.
         """
+        refuse_scaler_step(self)
         if closure is None:
-            return self._finish_manual()
+            return self._finish_manual(scaler)
         if self._run is not None:
             raise RuntimeError(
                 "a manual step is in progress: finish it with step() or second_step(), without a closure"
@@ -151,62 +191,79 @@ class SharpnessAware(torch.optim.Optimizer):
             )
         parts = shards(tuple(batch), self.variant.m)
         live, variant, state = self._begin()
+        scale = loss_scale(scaler, live)
+
+        def shard(part: tuple[Any, ...]) -> Outcome:
+            scene = Scene(self._stage, devices(live) if self._replay_random else ())
+            return Run(live, variant, state, scene, 1 / scale).through(partial(closure, *part))
+
         try:
-            outcome: Outcome = mean(Run(live, variant, state).through(partial(closure, *part)) for part in parts)
+            outcome: Outcome = mean(map(shard, parts))
+        except NotFiniteError as error:
+            return self._skip(live, error, scaler)
         except BaseException:
             live.abandon()
             raise
-        self._finish(live, outcome)
+        self._finish(live, outcome, scaler, scale)
         return outcome.loss
 
     # ------------------------------------------------------------------------------------------- in a manual loop
 
-    def first_step(self, zero_grad: bool = True) -> None:
+    def first_step(self, zero_grad: bool = True, *, scaler: GradScaler | None = None) -> None:
         """Take the gradients out of `.grad` and put the parameters at the perturbed point.
 
         Call it again, after another backward, for every further gradient that the variant asks for.
 
         Args:
             zero_grad: accepted for the name's sake: the gradients are taken out of `.grad`, which is empty after.
+            scaler: as for `step`, where `scaler.scale(loss).backward()` made the gradients.
 
         Raises:
             RuntimeError: no gradients in `.grad`, or a variant that needs the closure; the step is abandoned.
         """
-        self._climb()
+        self._climb(scaler)
 
-    def second_step(self, zero_grad: bool = True) -> None:
+    def second_step(self, zero_grad: bool = True, *, scaler: GradScaler | None = None) -> None:
         """Bring the parameters home and step the base optimizer with the gradient that the variant makes.
 
         Args:
             zero_grad: empty `.grad` afterwards.
+            scaler: the one of `first_step`.
 
         Raises:
             RuntimeError: no `first_step` or no gradients since, or more climbs to do; the step is abandoned.
         """
-        self.step()
+        self.step(scaler=scaler)
         if zero_grad:
             self.zero_grad()
 
     @contextmanager
-    def perturbed(self) -> Iterator[None]:
+    def perturbed(self, *, scaler: GradScaler | None = None) -> Iterator[None]:
         """Hold the parameters at the perturbed point for one more backward; they come home bitwise, whatever happens.
 
         Enter with the gradients at w in `.grad` (a variant that does not ask for them drops them); inside, `.grad` is
         empty and `backward()` fills it; `step()` follows.  Enter again for every further gradient that the variant asks
         for, such as the further climbs of `SAM(steps=3)`.
 
+        Args:
+            scaler: as for `step`, where `scaler.scale(loss).backward()` makes the gradients, also those at w;
+                `step(scaler=scaler)` follows.
+
+        Yields:
+            Nothing.
+
         Raises:
             RuntimeError: no gradients in `.grad` on entering, or a variant that needs the closure; the step is
                 abandoned.
         """
-        run = self._climb()
+        run = self._climb(scaler)
         try:
             yield
         except BaseException:
             self._abandon(run)
             raise
         if self._run is run:
-            run.live.come_home()  # `.grad` stays, to be clipped or looked at, until step() or the next climb takes it
+            run.come_home()  # `.grad` stays, to be clipped or looked at, until step() or the next climb takes it
 
     @property
     def unfinished(self) -> bool:
@@ -214,7 +271,7 @@ class SharpnessAware(torch.optim.Optimizer):
         run = self._run
         return run is not None and run.step is None and run.entries < run.most_entries
 
-    def _climb(self) -> Run:
+    def _climb(self, scaler: GradScaler | None) -> Run:
         """Answer the program in progress, or a new one, from `.grad`, and go where it wants the next gradient."""
         run = self._run
         if run is not None and not run.live.away and run.entries >= run.most_entries:
@@ -223,9 +280,12 @@ class SharpnessAware(torch.optim.Optimizer):
             variant = self.variant
             if variant.m is not None or variant.hessian_vector_products_per_step:
                 raise RuntimeError(f"{variant.name} with {_needs_closure(variant)}: call step(closure, batch=(x, y))")
-            run = Run(*self._begin())
+            live, with_rho, state = self._begin()
+            run = Run(live, with_rho, state, Scene(self._stage), 1 / loss_scale(scaler, live))
+            self._scaler = scaler
         try:
-            if run.waiting or run.request is run.live.w:
+            self._same_scaler(scaler)
+            if run.failed is None and (run.waiting or run.at_w):
                 self._answer(run)
             else:
                 run.live.clear_gradients()  # of the weights, where a variant like Momentum-SAM asks for none
@@ -244,14 +304,30 @@ class SharpnessAware(torch.optim.Optimizer):
                 "no parameter has a gradient: call loss.backward() before perturbed() or first_step(), and again "
                 "before second_step(); or call step(closure) with a closure that does both"
             )
-        run.answer(nan)
+        run.scene.after_pass(run.at_w)
+        run.scene.leave()
+        try:
+            run.answer(None)
+        except NotFiniteError as error:
+            if self._on_nonfinite == "raise":
+                raise
+            run.fail(error)  # the loop goes on to step(), which skips
+
+    def _same_scaler(self, scaler: GradScaler | None) -> None:
+        if scaler is not self._scaler:
+            raise RuntimeError(
+                "one scaler for all passes of a step: give it to perturbed(scaler=...) or first_step(scaler=...), and "
+                "to step(scaler=...) or second_step(scaler=...) as well"
+            )
 
     def _abandon(self, run: Run) -> None:
         """Forget the step in progress: weights and state are as they were before it, and `.grad` is empty."""
         self._run = None
+        run.scene.abandon()
         run.live.abandon()
 
-    def _finish_manual(self) -> None:
+    def _finish_manual(self, scaler: GradScaler | None) -> None:
+        """Answer the program in progress for the last time, and step."""
         run = self._run
         if run is None:
             raise RuntimeError(
@@ -259,11 +335,16 @@ class SharpnessAware(torch.optim.Optimizer):
                 "`with optimizer.perturbed(): ...` or first_step() after loss.backward()"
             )
         try:
+            self._same_scaler(scaler)
             if run.waiting:
                 self._answer(run)
         except BaseException:
             self._abandon(run)
             raise
+        if run.failed is not None:
+            self._run = None
+            self._skip(run.live, run.failed, scaler)
+            return
         if run.step is None:
             self._abandon(run)
             raise RuntimeError(
@@ -271,7 +352,7 @@ class SharpnessAware(torch.optim.Optimizer):
                 "go through perturbed() or first_step() once for every one, or call step(closure)"
             )
         self._run = None
-        self._finish(run.live, run.outcome())
+        self._finish(run.live, run.outcome(), scaler, loss_scale(scaler, run.live))
 
     # ------------------------------------------------------------------------------------------- one step's frame
 
@@ -308,16 +389,26 @@ class SharpnessAware(torch.optim.Optimizer):
                 known.setdefault(id(p), Leaf(name))
         return [known.get(id(p), Leaf()) for p in parameters]
 
-    def _finish(self, live: LiveParameters, outcome: Outcome) -> None:
+    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> None:
         """Step the base optimizer with the gradient that the variant made, and only then move the state on."""
         step: Step = outcome.step
+        here = outcome.finite.device.type in {"cpu", "meta"}  # there, what is not finite has raised already
+        blind = scaler is None and not self.variant.stateful and step.addend is None and decides_by_itself(self.base)
+        if not here and not blind and not bool(outcome.finite == 1):
+            self._skip(live, NotFiniteError(outcome.loss, "w or the perturbed point"), scaler)
+            return
         rates: dict[int, Any] = {}
         if step.addend is not None:
             if not all("lr" in group for group in self.param_groups):
                 raise RuntimeError(f"{self.variant.name} adds at the learning rate, and a group has no 'lr': add one")
             rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
-        live.put_gradients(step.gradient)
-        self.base.step()
+        live.put_gradients(scale * step.gradient)
+        if not here and blind:
+            finite = (outcome.finite == 1).to(torch.float64)
+            self._skipped = self._skipped + (1 - finite)
+            step_if(finite, self.base)
+        else:
+            step_through(scaler, self.base)
         if step.addend is not None:
             live.add(step.addend, [-rates[id(p)] for p in live.parameters])
         self._state = settled(step.state)
@@ -329,7 +420,41 @@ class SharpnessAware(torch.optim.Optimizer):
             radius=radius,
             gradient_evaluations=_scalar(outcome.gradients),
             active=radius > 0,
+            effective_radius=_scalar(step.effective_radius),
+            skipped=_scalar(self._skipped),
         )
+        self._warn_of_rounding()
+
+    def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:
+        """Leave everything as it was before the step, or raise; a scaler always learns of it, to lower its scale."""
+        live.abandon()
+        if self._on_nonfinite == "raise" and scaler is None:
+            raise error
+        tell_overflow(scaler, self.base, live)
+        self._skipped = self._skipped + 1
+        nothing, inactive = _scalar(0), _scalar(0) > 0
+        self._info = self._info._replace(
+            loss=error.loss,
+            perturbed_loss=error.loss,
+            radius=nothing,
+            effective_radius=nothing,
+            active=inactive,
+            skipped=_scalar(self._skipped),
+        )
+        return error.loss
+
+    def _warn_of_rounding(self) -> None:
+        """Warn once where less than half of the perturbation is left by rounding; where that can be read at no cost."""
+        info = self._info
+        if self._warned or info.radius.device.type != "cpu" or info.effective_radius.device.type != "cpu":
+            return
+        if info.effective_radius < 0.5 * info.radius:
+            self._warned = True
+            warn(
+                f"of a perturbation of radius {info.radius:.3g} only {info.effective_radius:.3g} is left in the "
+                "weights' precision: keep the weights in float32, as torch.autocast does, or raise rho",
+                stacklevel=4,
+            )
 
     def _offer_rho(self) -> None:
         rho = self.variant.radius.rho
@@ -338,6 +463,12 @@ class SharpnessAware(torch.optim.Optimizer):
                 group.setdefault("rho", rho)
 
     # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything, so that copies and pickles are whole: `Optimizer` keeps three entries."""
+        if self._run is not None:
+            raise RuntimeError("a manual step is in progress: finish it with step() before copying")
+        return self.__dict__.copy()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's `state_dict` with one more entry, `"samfamily"`: the variant's name and state.
@@ -351,7 +482,8 @@ class SharpnessAware(torch.optim.Optimizer):
         if self._run is not None:
             raise RuntimeError("a manual step is in progress: finish it with step() before saving")
         state = None if self._state is None else pack(tuple(self._state))
-        return self.base.state_dict() | {"samfamily": {"variant": self.variant.name, "state": state}}
+        own = {"variant": self.variant.name, "state": state, "skipped": int(self._skipped)}
+        return self.base.state_dict() | {"samfamily": own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned.
@@ -378,7 +510,13 @@ class SharpnessAware(torch.optim.Optimizer):
         state = None if saved["state"] is None else unpack(saved["state"], self.variant.init(live.w))
         self.base.load_state_dict({key: value for key, value in state_dict.items() if key != "samfamily"})
         self._state, self._run = state, None
+        self._skipped = saved.get("skipped", 0)
         self._offer_rho()
+
+
+def devices(live: LiveParameters) -> set[torch.device]:
+    """Return where a model with these parameters draws random numbers."""
+    return {torch.device("cpu"), *(p.device for p in live.parameters)}
 
 
 def _scalar(x: Any) -> Tensor:

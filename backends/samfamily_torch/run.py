@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
@@ -13,15 +14,36 @@ from samfamily.space import Vec
 from samfamily.variant import Variant
 from samfamily_torch.hessian import hessian_vector_product
 from samfamily_torch.live import LiveParameters
+from samfamily_torch.scene import Scene
 
 
 class Outcome(NamedTuple):
-    """What a finished program leaves: its step, the loss at w and at the last point asked about, and what it cost."""
+    """What a finished program leaves: its step, the loss at w and at the last point asked about, and what it cost.
+
+    `finite` is 1 if every loss and gradient was finite; only an accelerator's has to be asked, others have raised.
+    """
 
     step: Step
     loss: Tensor
     perturbed_loss: Tensor
     gradients: int
+    finite: Tensor
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss or a gradient that is not finite.
+
+    Args:
+        loss: the loss of that pass.
+        where: at which point.
+    """
+
+    def __init__(self, loss: Tensor, where: str) -> None:
+        super().__init__(
+            f"the loss at {where} is {loss.item():.6g}, or its gradient is not finite: lower the learning rate or rho, "
+            'look at the data, or let such steps be skipped with on_nonfinite="skip"'
+        )
+        self.loss = loss
 
 
 class Run:
@@ -31,11 +53,14 @@ class Run:
         live: the parameters.
         variant: the variant, with this step's rho.
         state: its state.
+        scene: what passes change besides gradients.
+        unscale: what gradients are multiplied with when they are taken, the reciprocal of a loss scale.
 
     Attributes:
         request: what the program asks for; None once it is finished.
         step: what it returned; None until then.
         waiting: whether the parameters were put where it asks, and the answer is still to come.
+        failed: why it will not be finished: a loss or a gradient was not finite.
         entries: how many times a manual loop has gone on with it.
         most_entries: how many times one does, unless the variant rests.
     """
@@ -43,38 +68,72 @@ class Run:
     request: Request | None
     step: Step | None
     waiting: bool
+    failed: NotFiniteError | None
     entries: int
     most_entries: int
 
-    def __init__(self, live: LiveParameters, variant: Variant, state: State) -> None:
-        self.live = live
+    def __init__(
+        self, live: LiveParameters, variant: Variant, state: State, scene: Scene, unscale: float | Tensor = 1.0
+    ) -> None:
+        self.live, self.scene, self.unscale = live, scene, unscale
         self.program = variant.program(live.w, state)
-        self.request, self.step = None, None
+        self.request, self.step, self.failed = None, None, None
         self.waiting = False
         self.entries = 0
         self.most_entries = variant.gradients_besides_w
-        self._losses: list[Any] = []
-        self._loss_at_w: Any = None
+        self._losses: list[Tensor] = []
+        self._loss_at_w = torch.tensor(nan)
+        self._finite = torch.tensor(data=True)
         self._send(None)
 
-    def answer(self, loss: Any) -> None:
-        """Answer a request for a gradient with what lies in `.grad`, and bring the parameters home."""
-        if self.request is self.live.w or not self._losses:
-            self._loss_at_w = loss
-        self._losses.append(loss)
+    @property
+    def at_w(self) -> bool:
+        """Whether the program asks for the gradient at the weights themselves."""
+        return self.request is self.live.w
+
+    def answer(self, loss: Tensor | None) -> None:
+        """Answer a request for a gradient with what lies in `.grad`, and bring the parameters home.
+
+        Args:
+            loss: the loss there, if it is known.
+
+        Raises:
+            NotFiniteError: the loss or the gradient is not finite, and lies where that can be read at no cost.
+        """
+        told = torch.tensor(nan) if loss is None else loss
+        if self.at_w or not self._losses:
+            self._loss_at_w = told
+        self._losses.append(told)
+        where = "w" if self.at_w else "the perturbed point"
         self.waiting = False
-        self._send(self.live.bring_gradients_home())
+        gradient = self.live.bring_gradients_home(self.unscale)
+        finite = torch.isfinite(gradient.norm(2))
+        if loss is not None:
+            finite = finite & torch.isfinite(loss).to(finite.device)
+        if finite.device.type == "cpu" and not finite:
+            raise NotFiniteError(told, where)
+        self._finite = self._finite & finite
+        self._send(gradient)
 
     def through(self, closure: Callable[[], Any]) -> Outcome:
         """Run the program to its end, calling `closure` wherever it asks for a gradient."""
-        while self.step is None:
-            self.live.clear_gradients()
-            if isinstance(self.request, HessianVector):
-                products = hessian_vector_product(closure, self.live.parameters, self.request.v.collapse())
-                self._send(Vec(self.live.space, tuple(products)))
-            else:
-                self.go()
-                self.answer(call(closure, self.live))
+        try:
+            while self.step is None:
+                self.live.clear_gradients()
+                self.scene.before_pass()
+                if isinstance(self.request, HessianVector):
+                    products = hessian_vector_product(closure, self.live.parameters, self.request.v.collapse())
+                    self.scene.after_pass(at_w=False)
+                    self._send(Vec(self.live.space, tuple(products), self.unscale))
+                else:
+                    self.go()
+                    loss = call(closure, self.live)
+                    self.scene.after_pass(self.at_w)
+                    self.answer(loss)
+        except BaseException:
+            self.scene.abandon()
+            raise
+        self.scene.leave()
         return self.outcome()
 
     def go(self) -> None:
@@ -83,10 +142,22 @@ class Run:
             self.live.go(self.request)
             self.waiting = True
 
+    def come_home(self) -> None:
+        """Bring the parameters home, and with them what is to stay of the surroundings."""
+        self.live.come_home()
+        self.scene.after_pass(at_w=False)
+        self.scene.leave()
+
+    def fail(self, error: NotFiniteError) -> None:
+        """Ask for nothing more."""
+        self.program.close()
+        self.failed, self.request = error, None
+
     def outcome(self) -> Outcome:
         """Return what the finished program leaves."""
         assert self.step is not None
-        return Outcome(self.step, _figure(self._loss_at_w), _figure(self._losses[-1]), len(self._losses))
+        finite = self._finite.to(torch.float64)
+        return Outcome(self.step, self._loss_at_w, self._losses[-1], len(self._losses), finite)
 
     def _send(self, answer: Vec | None) -> None:
         try:
@@ -98,16 +169,17 @@ class Run:
             self.request, self.step = None, stop.value
 
 
-def call(closure: Callable[[], Any], live: LiveParameters) -> Any:
+def call(closure: Callable[[], Any], live: LiveParameters) -> Tensor:
     """Call the closure where the parameters stand, and return its loss; its gradients lie in `.grad`."""
     with torch.enable_grad():
         loss = closure()
-    if loss is None:
-        raise TypeError("the closure returned None: it must return the loss, after loss.backward()")
+    if isinstance(loss, float | int):
+        loss = torch.tensor(loss, dtype=torch.get_default_dtype())
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        told = (
+            loss if loss is None else f"{type(loss).__name__} {tuple(getattr(loss, 'shape', ()))}".removesuffix(" ()")
+        )
+        raise TypeError(f"the closure returned {told}: it must return the loss, one number, after loss.backward()")
     if all(p.grad is None for p in live.parameters):
         raise RuntimeError("the closure left no gradient in any parameter: call loss.backward() in it")
-    return loss
-
-
-def _figure(loss: Any) -> Tensor:
-    return loss.detach() if isinstance(loss, Tensor) else torch.as_tensor(loss)
+    return loss.detach().reshape(())

@@ -1,0 +1,64 @@
+"""Loss scales, and what becomes of a step whose numbers are not finite."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+
+from samfamily_torch.live import LiveParameters
+
+
+def loss_scale(scaler: GradScaler | None, live: LiveParameters) -> float | Tensor:
+    """Return what `scaler.scale` multiplies losses with: a number on a CPU, elsewhere a tensor that is not read."""
+    if scaler is None:
+        return 1.0
+    scale = scaler.scale(torch.ones((), device=live.parameters[0].device))
+    return scale.item() if scale.device.type == "cpu" else scale
+
+
+def step_through(scaler: GradScaler | None, base: torch.optim.Optimizer) -> None:
+    """Step the base optimizer, through the scaler if there is one, which unscales and may skip."""
+    if scaler is None:
+        base.step()
+    else:
+        scaler.step(base)
+
+
+def tell_overflow(scaler: GradScaler | None, base: torch.optim.Optimizer, live: LiveParameters) -> None:
+    """Let a scaler see an inf, so that it skips the step and its next `update()` lowers the scale."""
+    if scaler is not None and scaler.is_enabled():
+        p = live.parameters[0]
+        p.grad = torch.full_like(p, inf)
+        scaler.step(base)
+        p.grad = None
+
+
+def step_if(finite: Tensor, base: torch.optim.Optimizer) -> None:
+    """Step a fused optimizer where `finite` is 1; the device decides, and nothing is read."""
+    switch: Any = base  # these two attributes are how torch tells its fused optimizers of an overflow
+    switch.grad_scale, switch.found_inf = None, (1.0 - finite).float()
+    try:
+        base.step()
+    finally:
+        del switch.grad_scale, switch.found_inf
+
+
+def decides_by_itself(base: torch.optim.Optimizer) -> bool:
+    """Tell whether the base optimizer can skip a step on its own device, as torch's fused ones do."""
+    return bool(getattr(base, "_step_supports_amp_scaling", False)) and all(
+        group.get("fused") for group in base.param_groups
+    )
+
+
+def refuse_scaler_step(optimizer: Any) -> None:
+    """Raise where `scaler.step(optimizer)` calls: scaled gradients of several passes cannot be told apart by then."""
+    if hasattr(optimizer, "found_inf"):
+        del optimizer.found_inf, optimizer.grad_scale  # what GradScaler left for a fused optimizer
+        raise RuntimeError(
+            "scaler.step(optimizer) does not know of the passes before the last: call optimizer.step(closure, "
+            "scaler=scaler), or first_step(scaler=scaler) and second_step(scaler=scaler), then scaler.update()"
+        )

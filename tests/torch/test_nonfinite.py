@@ -1,0 +1,198 @@
+"""What is not finite, in any pass, changes nothing."""
+
+import copy
+from collections.abc import Callable
+from math import inf, isnan, nan
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from samfamily_torch import FAMILY, MSAM, SAM, FriendlySAM, LookSAM, SharpnessAware
+from tests.torch.conftest import Task, make_task, same
+
+VARIANTS = [SAM(rho=0.1), LookSAM(rho=0.1, k=2), FriendlySAM(rho=0.1), MSAM(rho=0.1), SAM(rho=0.1, steps=2)]
+
+
+def spoiling(task: Task, optimizer: Any, at: int, what: str, value: float) -> Callable[[], Tensor]:
+    """Return a closure whose call number `at` has a loss, or one entry of a gradient, of `value`."""
+    calls = 0
+
+    def closure() -> Tensor:
+        nonlocal calls
+        calls += 1
+        optimizer.zero_grad()
+        loss = task.loss()
+        loss.backward()
+        if calls == at and what == "gradient":
+            weight = task.model[0].weight
+            assert isinstance(weight, Tensor)
+            assert weight.grad is not None
+            weight.grad[0, 0] = value
+        return loss * value if calls == at and what == "loss" else loss
+
+    return closure
+
+
+def everything(task: Task, optimizer: Any) -> Any:
+    return copy.deepcopy(
+        (task.weights(), optimizer.state_dict()["state"], optimizer.state_dict()["samfamily"]["state"])
+    )
+
+
+def alike(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(alike, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: f"{v.name}-{v.ascent.steps}")
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+@pytest.mark.parametrize("at", [1, 2])
+def test_the_step_is_skipped_and_nothing_changes(variant: Any, what: str, value: float, at: int) -> None:
+    task = make_task()
+    optimizer = task.optimizer(variant)
+    for _ in range(4):
+        optimizer.step(task.closure(optimizer))
+    before = everything(task, optimizer)
+    at = min(at, round(variant.gradients_per_step)) if variant.name != "LookSAM" else at
+    loss = optimizer.step(spoiling(task, optimizer, at, what, value))
+    assert alike(everything(task, optimizer), before)
+    assert all(p.grad is None for p in task.model.parameters())
+    assert int(optimizer.info.skipped) == 1
+    assert not optimizer.info.active
+    assert what == "gradient" or not torch.isfinite(loss)
+    optimizer.step(task.closure(optimizer))
+    assert not same(task.weights(), before[0])
+    assert int(optimizer.info.skipped) == 1
+
+
+def test_a_good_step_is_not_skipped() -> None:
+    """Negative control: an untouched closure moves the weights, and the count stays at zero."""
+    task = make_task()
+    optimizer = task.optimizer(SAM(rho=0.1))
+    before = task.weights()
+    optimizer.step(spoiling(task, optimizer, 3, "loss", nan))
+    assert not same(task.weights(), before)
+    assert int(optimizer.info.skipped) == 0
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_raising_says_where_and_changes_nothing(at: int) -> None:
+    task = make_task()
+    optimizer = SharpnessAware(
+        torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9), SAM(rho=0.1), on_nonfinite="raise"
+    )
+    optimizer.step(task.closure(optimizer))
+    before = everything(task, optimizer)
+    where = "w" if at == 1 else "the perturbed point"
+    with pytest.raises(FloatingPointError, match=f"the loss at {where} is nan.*on_nonfinite"):
+        optimizer.step(spoiling(task, optimizer, at, "loss", nan))
+    assert alike(everything(task, optimizer), before)
+
+
+def test_one_bad_shard_skips_the_step() -> None:
+    task = make_task()
+    optimizer = task.optimizer(SAM(rho=0.1).sharded(4))
+    before = task.weights()
+    x = task.x.clone()
+    x[5, 0] = nan
+    optimizer.step(task.closure(optimizer), batch=(x, task.y))
+    assert same(task.weights(), before)
+    assert int(optimizer.info.skipped) == 1
+
+
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("interface", ["perturbed", "two steps"])
+def test_a_manual_step_is_skipped_too(at: int, interface: str) -> None:
+    task = make_task()
+    optimizer = task.optimizer(SAM(rho=0.1))
+    optimizer.step(task.closure(optimizer))
+    before = everything(task, optimizer)
+    factors = [nan if at == pass_ else 1.0 for pass_ in (1, 2)]
+    (factors[0] * task.loss()).backward()
+    if interface == "perturbed":
+        with optimizer.perturbed():
+            (factors[1] * task.loss()).backward()
+        optimizer.step()
+    else:
+        optimizer.first_step()
+        (factors[1] * task.loss()).backward()
+        optimizer.second_step()
+    assert alike(everything(task, optimizer), before)
+    assert int(optimizer.info.skipped) == 1
+    task.loss().backward()
+    with optimizer.perturbed():
+        task.loss().backward()
+    optimizer.step()
+    assert not same(task.weights(), before[0])
+
+
+def test_a_manual_step_can_raise() -> None:
+    task = make_task()
+    optimizer = SharpnessAware(torch.optim.SGD(task.model.parameters(), lr=0.1), SAM(rho=0.1), on_nonfinite="raise")
+    before = task.weights()
+    (nan * task.loss()).backward()
+    with pytest.raises(FloatingPointError), optimizer.perturbed():
+        pass
+    assert same(task.weights(), before)
+
+
+def test_the_count_is_saved() -> None:
+    task = make_task()
+    optimizer = task.optimizer(SAM(rho=0.1))
+    optimizer.step(spoiling(task, optimizer, 1, "loss", nan))
+    again = task.optimizer(SAM(rho=0.1))
+    again.load_state_dict(optimizer.state_dict())
+    again.step(task.closure(again))
+    assert int(again.info.skipped) == 1
+
+
+@pytest.mark.parametrize("choice", ["ignore", None, True])
+def test_there_are_two_choices(choice: Any) -> None:
+    with pytest.raises(ValueError, match=r'on_nonfinite must be "skip" or "raise"'):
+        SharpnessAware(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]), SAM(), on_nonfinite=choice)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_no_row_lets_a_bad_batch_through(name: str) -> None:
+    """Weights and memory stay finite, whatever the row, for a batch of NaN among good ones."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 1))
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), FAMILY[name](), model)
+
+    def closure(x: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    for step in range(6):
+        x = torch.full((8, 3), nan) if step in {0, 3} else torch.randn(8, 3)
+        loss = optimizer.step(closure, batch=(x,))
+        assert isnan(loss) == (step in {0, 3})
+    assert int(optimizer.info.skipped) == 2
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    memory = [x for x in tree_leaves(optimizer.state_dict()["samfamily"]["state"]) if isinstance(x, Tensor)]
+    assert all(torch.isfinite(x).all() for x in memory)
+
+
+@pytest.mark.parametrize("returned", [None, "loss", (torch.ones(()),), {"loss": 1.0}, torch.ones(2)])
+def test_what_is_no_loss_is_refused(returned: Any, task: Task) -> None:
+    optimizer = task.optimizer(SAM(rho=0.1))
+    before = task.weights()
+
+    def closure() -> Any:
+        task.loss().backward()
+        return returned
+
+    with pytest.raises(TypeError, match=r"the closure returned .* it must return the loss"):
+        optimizer.step(closure)
+    assert same(task.weights(), before)

@@ -7,8 +7,7 @@ is suspended between two requests, the closure, the two-step and the context-man
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import nan
 from operator import is_not
@@ -27,6 +26,7 @@ from samfamily_torch.batch import shards
 from samfamily_torch.checkpoint import carry, pack, settled, unpack
 from samfamily_torch.leaves import describe
 from samfamily_torch.live import LiveParameters
+from samfamily_torch.manual import ManualLoop
 from samfamily_torch.precision import (
     decides_by_itself,
     loss_scale,
@@ -40,7 +40,7 @@ from samfamily_torch.scene import Scene, Stage
 from samfamily_torch.space import TorchSpace
 
 
-class SharpnessAware(torch.optim.Optimizer):
+class SharpnessAware(ManualLoop):
     r"""A base optimizer that follows `variant`.
 
     `param_groups`, `state` and `defaults` are the base optimizer's own, so that schedulers, loggers and
@@ -119,8 +119,7 @@ class SharpnessAware(torch.optim.Optimizer):
         self._space = TorchSpace(0)
         self._parameters: list[Tensor] = []
         self._state: State | None = None
-        self._run: Run | None = None
-        self._scaler: GradScaler | None = None  # of the manual step in progress
+        self._run = self._scaler = None
         self._info = StepInfo._make([*map(_scalar, (nan, nan, nan, 0, 0)), _scalar(0) > 0, *map(_scalar, (0, 0))])
         self._offer_rho()
 
@@ -206,153 +205,6 @@ class SharpnessAware(torch.optim.Optimizer):
             raise
         self._finish(live, outcome, scaler, scale)
         return outcome.loss
-
-    # ------------------------------------------------------------------------------------------- in a manual loop
-
-    def first_step(self, zero_grad: bool = True, *, scaler: GradScaler | None = None) -> None:
-        """Take the gradients out of `.grad` and put the parameters at the perturbed point.
-
-        Call it again, after another backward, for every further gradient that the variant asks for.
-
-        Args:
-            zero_grad: accepted for the name's sake: the gradients are taken out of `.grad`, which is empty after.
-            scaler: as for `step`, where `scaler.scale(loss).backward()` made the gradients.
-
-        Raises:
-            RuntimeError: no gradients in `.grad`, or a variant that needs the closure; the step is abandoned.
-        """
-        self._climb(scaler)
-
-    def second_step(self, zero_grad: bool = True, *, scaler: GradScaler | None = None) -> None:
-        """Bring the parameters home and step the base optimizer with the gradient that the variant makes.
-
-        Args:
-            zero_grad: empty `.grad` afterwards.
-            scaler: the one of `first_step`.
-
-        Raises:
-            RuntimeError: no `first_step` or no gradients since, or more climbs to do; the step is abandoned.
-        """
-        self.step(scaler=scaler)
-        if zero_grad:
-            self.zero_grad()
-
-    @contextmanager
-    def perturbed(self, *, scaler: GradScaler | None = None) -> Iterator[None]:
-        """Hold the parameters at the perturbed point for one more backward; they come home bitwise, whatever happens.
-
-        Enter with the gradients at w in `.grad` (a variant that does not ask for them drops them); inside, `.grad` is
-        empty and `backward()` fills it; `step()` follows.  Enter again for every further gradient that the variant asks
-        for, such as the further climbs of `SAM(steps=3)`.
-
-        Args:
-            scaler: as for `step`, where `scaler.scale(loss).backward()` makes the gradients, also those at w;
-                `step(scaler=scaler)` follows.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            RuntimeError: no gradients in `.grad` on entering, or a variant that needs the closure; the step is
-                abandoned.
-        """
-        run = self._climb(scaler)
-        try:
-            yield
-        except BaseException:
-            self._abandon(run)
-            raise
-        if self._run is run:
-            run.come_home()  # `.grad` stays, to be clipped or looked at, until step() or the next climb takes it
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether a manual step is in progress for which the variant asks for another gradient."""
-        run = self._run
-        return run is not None and run.step is None and run.entries < run.most_entries
-
-    def _climb(self, scaler: GradScaler | None) -> Run:
-        """Answer the program in progress, or a new one, from `.grad`, and go where it wants the next gradient."""
-        run = self._run
-        if run is not None and not run.live.away and run.entries >= run.most_entries:
-            run = self._run = None  # it had all that it asks for and no step() followed: its batch was skipped
-        if run is None:
-            variant = self.variant
-            if variant.m is not None or variant.hessian_vector_products_per_step:
-                raise RuntimeError(f"{variant.name} with {_needs_closure(variant)}: call step(closure, batch=(x, y))")
-            live, with_rho, state = self._begin()
-            run = Run(live, with_rho, state, Scene(self._stage), 1 / loss_scale(scaler, live))
-            self._scaler = scaler
-        try:
-            self._same_scaler(scaler)
-            if run.failed is None and (run.waiting or run.at_w):
-                self._answer(run)
-            else:
-                run.live.clear_gradients()  # of the weights, where a variant like Momentum-SAM asks for none
-        except BaseException:
-            self._abandon(run)
-            raise
-        self._run = run
-        run.entries += 1
-        run.go()
-        return run
-
-    def _answer(self, run: Run) -> None:
-        """Answer the program from `.grad`."""
-        if all(p.grad is None for p in run.live.parameters):
-            raise RuntimeError(
-                "no parameter has a gradient: call loss.backward() before perturbed() or first_step(), and again "
-                "before second_step(); or call step(closure) with a closure that does both"
-            )
-        run.scene.after_pass(run.at_w)
-        run.scene.leave()
-        try:
-            run.answer(None)
-        except NotFiniteError as error:
-            if self._on_nonfinite == "raise":
-                raise
-            run.fail(error)  # the loop goes on to step(), which skips
-
-    def _same_scaler(self, scaler: GradScaler | None) -> None:
-        if scaler is not self._scaler:
-            raise RuntimeError(
-                "one scaler for all passes of a step: give it to perturbed(scaler=...) or first_step(scaler=...), and "
-                "to step(scaler=...) or second_step(scaler=...) as well"
-            )
-
-    def _abandon(self, run: Run) -> None:
-        """Forget the step in progress: weights and state are as they were before it, and `.grad` is empty."""
-        self._run = None
-        run.scene.abandon()
-        run.live.abandon()
-
-    def _finish_manual(self, scaler: GradScaler | None) -> None:
-        """Answer the program in progress for the last time, and step."""
-        run = self._run
-        if run is None:
-            raise RuntimeError(
-                "there is nothing to step on: pass a closure, step(closure), or go through "
-                "`with optimizer.perturbed(): ...` or first_step() after loss.backward()"
-            )
-        try:
-            self._same_scaler(scaler)
-            if run.waiting:
-                self._answer(run)
-        except BaseException:
-            self._abandon(run)
-            raise
-        if run.failed is not None:
-            self._run = None
-            self._skip(run.live, run.failed, scaler)
-            return
-        if run.step is None:
-            self._abandon(run)
-            raise RuntimeError(
-                f"{self.variant.name} with {self.variant.ascent} asks for more gradients than it was given: "
-                "go through perturbed() or first_step() once for every one, or call step(closure)"
-            )
-        self._run = None
-        self._finish(run.live, run.outcome(), scaler, loss_scale(scaler, run.live))
 
     # ------------------------------------------------------------------------------------------- one step's frame
 
@@ -521,9 +373,3 @@ def devices(live: LiveParameters) -> set[torch.device]:
 
 def _scalar(x: Any) -> Tensor:
     return torch.as_tensor(x, dtype=torch.float64)
-
-
-def _needs_closure(variant: Variant) -> str:
-    if variant.m is not None:
-        return f"m = {variant.m} shards the batch"
-    return "Hessian-vector products (second_order, an eigenvector) differentiates through the closure"

@@ -83,11 +83,10 @@ def direction_bound(beta: float, rho: float, gradient_norm: float, *, p: float =
         2.0
     """
     _check(beta, rho, gradient_norm, p)
-    x = beta * rho / gradient_norm if gradient_norm > beta * rho else inf
-    if x >= 1 or p > 2 or p == 1:
-        return 0.0 if x == 0 and p == 1 else 2.0
-    curved = 2 * x / ((p - 1) * (2 - x))
-    return min(2.0, curved, 2 * sin(asin(x) / 2)) if p == 2 else min(2.0, curved)
+    x = beta * rho / gradient_norm if gradient_norm > 0 else inf
+    if x >= 1 or p == 1 or p > 2:
+        return 2.0
+    return 2 * sin(asin(x) / 2) if p == 2 else min(2.0, 2 * x / ((p - 1) * (2 - x)))
 
 
 def _check(beta: float, rho: float, gradient_norm: float, p: float) -> None:

@@ -1,7 +1,8 @@
 """The live parameters: where they stand, how they are moved to a point, and how they come home bitwise.
 
 A step never adds and subtracts.  While the parameters are away, each `param.data` *is* the perturbed tensor and the
-weights lie untouched in their own storage; coming home swaps that storage back, at its old address.
+weights lie untouched in their own storage; coming home swaps that storage back, at its old address.  Where others hold
+on to the storage the weights lie in a copy instead, and everything is written in place.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class LiveParameters:
     def __init__(self, parameters: Sequence[Tensor], space: TorchSpace) -> None:
         self.parameters = parameters
         self.space = space
-        self.w = Vec(space, tuple(p.data for p in parameters))
+        self.w = Vec(space, tuple(p.data if _can_be_swapped(p) else p.detach().clone() for p in parameters))
         self._away: Leaves | None = None
         self._received = [False] * len(parameters)
 
@@ -59,7 +60,11 @@ class LiveParameters:
 
     def _place(self, leaves: Leaves) -> None:
         for p, x in zip(self.parameters, leaves, strict=True):
-            p.data = x
+            if _can_be_swapped(p):
+                p.data = x
+            else:
+                with torch.no_grad():
+                    p.copy_(x)
         increment_version(self.parameters)  # a graph of the point before must not be run backwards from here
         torch.clear_autocast_cache()  # holds casts of what the parameters were
 
@@ -102,6 +107,15 @@ class LiveParameters:
         """Bring the parameters home and empty `.grad`: what lies there belongs to a step that is not taken."""
         self.come_home()
         self.clear_gradients()
+
+
+def _can_be_swapped(p: Tensor) -> bool:
+    """Tell whether `p.data` may become another tensor: not where others hold on to the storage.
+
+    FSDP2 does, whose parameters are DTensors, and a CUDA graph that is being captured.  Such a parameter is written to,
+    and comes home from a copy.
+    """
+    return type(p.data) is Tensor and not (p.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _owned(g: Tensor, p: Tensor) -> Tensor:

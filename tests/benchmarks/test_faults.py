@@ -55,8 +55,9 @@ def test_this_library_has_none_of_them(probe: Probe) -> None:
 
 
 def test_the_norm_is_the_whole_models_across_two_ranks() -> None:
-    careful, local, peer = fully_sharded_in([Toy(Careful), Toy(LocalNorm), PytorchOptimizer()])
+    careful, local, peer, ours = fully_sharded_in([Toy(Careful), Toy(LocalNorm), PytorchOptimizer(), Ours()])
     assert careful.ok, careful.detail
+    assert ours.ok, ours.detail
     assert peer.ok, peer.detail
     assert local == (False, local.detail)
 

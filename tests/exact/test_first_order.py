@@ -199,6 +199,8 @@ def test_the_bounds_are_the_smaller_of_two() -> None:
     assert direction_bound(1.0, 0.6, 1.0) == pytest.approx(np.sqrt(2 - 2 * np.sqrt(1 - 0.36)), rel=1e-12)
     assert direction_bound(1.0, 0.1, 1.0, p=1.5) == pytest.approx(0.2 / (0.5 * 1.9), rel=1e-12)
     assert [direction_bound(1.0, 1.0, 1.0), direction_bound(1.0, 0.1, 1.0, p=3), direction_bound(1, 1, 0)] == [2, 2, 2]
+    assert [direction_bound(0.0, 1.0, 0.0), direction_bound(1.0, 0.1, 1.0, p=1)] == [2, 2]
+    assert direction_bound(1.0, 1 - 1e-12, 1.0) == pytest.approx(np.sqrt(2), rel=1e-5)
     assert [direction_bound(0.0, 1.0, 1.0), direction_bound(1.0, 0.9, 1.0, p=1.1)] == [0, 2]
 
 

@@ -151,6 +151,8 @@ def maximize_quadratic(
         (1.25, 2.0, array([0.866, 0.5  ]))
     """
     g, T, rho, p = _checked(gradient, rho, p, metric)
+    if g.size == 0 or rho == 0:
+        return InnerMaximum(0.0 * g, 0.0, Certificate(exact=True, upper=0.0))
     if p == 2:
         return _trust_region(g, hessian, rho, T, products)
     if callable(hessian):
@@ -158,8 +160,8 @@ def maximize_quadratic(
     if p not in {1, inf}:
         raise ValueError(f"the exact maximum of a quadratic is known for p = 1, 2 and inf, got p = {p}: use maximize")
     H = T.congruent(symmetric(hessian, g.size))
-    lowest = float(np.linalg.eigvalsh(H)[0]) if g.size else 0.0
-    if lowest < -1e-12 * largest(H) * g.size:
+    lowest = float(np.linalg.eigvalsh(H)[0])
+    if lowest < -1e-10 * largest(H):
         raise ValueError(
             f"p = {p} needs a convex quadratic, whose maximum is at a vertex; H has the eigenvalue {lowest:.3g}: "
             "use maximize for a lower bound"
@@ -261,12 +263,10 @@ def _trust_region(
         asked += 1
         if H is not None:
             return H @ v * (rho * rho / unit)
-        image = np.asarray(hessian(T(v)), float)
+        image = np.asarray(hessian(T(v)))
         finite("H v", image, (n,))
         return T(image) * (rho * rho / unit)
 
-    if n == 0:
-        return InnerMaximum(a, 0.0, Certificate(exact=True, upper=0.0, multiplier=0.0, residual=0.0, curvature=0.0))
     if H is not None:
         found = trust_region.dense(a, H * (rho * rho / unit))
     else:
@@ -276,8 +276,8 @@ def _trust_region(
     u, mu = found.u, found.multiplier
     image = product(u)
     residual = float(np.linalg.norm(mu * u - image - a))
-    size = float(np.linalg.norm(a) + np.linalg.norm(image))
-    scale = unit / (rho * rho) if rho > 0 else 0.0
+    size = float(np.linalg.norm(a) + np.linalg.norm(image)) or 1.0
+    scale = unit / (rho * rho)
     return InnerMaximum(
         rho * T(u),
         unit * float(a @ u + 0.5 * (u @ image)),
@@ -285,7 +285,7 @@ def _trust_region(
             exact=True,
             upper=unit * float(0.5 * (a @ u + mu)),
             multiplier=scale * mu,
-            residual=residual / size if size > 0 else 0.0,
+            residual=residual / size,
             curvature=scale * found.top,
             evaluations=asked,
         ),

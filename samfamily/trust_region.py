@@ -51,7 +51,7 @@ def secular(c: Array, eigenvalues: Array) -> tuple[Array, float]:
     """
     base = max(float(eigenvalues[-1]), 0.0)
     poles = base - eigenvalues
-    nu = float(max(0.0, np.max(abs(c) - poles), _norm(c[poles == 0])))
+    nu = max(0.0, float(np.max(abs(c) - poles)))
     while True:
         u = np.divide(c, poles + nu, out=np.zeros_like(c), where=c != 0)
         norm = _norm(u)

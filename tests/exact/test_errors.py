@@ -47,7 +47,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         r"products must be at least 1",
     ),
-    "not convex": (lambda: maximize_quadratic(G, -I2, 1.0, p=1), ValueError, r"convex.*eigenvalue -1.*use maximize"),
+    "not convex": (lambda: maximize_quadratic(G, -I2, 1.0, p=1), ValueError, r"convex.*eigenvalue -1: use maximize"),
     "too many": (
         lambda: maximize_quadratic(np.ones(30), np.eye(30), 1.0, p=inf),
         ValueError,

@@ -1,5 +1,6 @@
 """Layer 2: the inner maximum of losses that are not quadratic, and what is proven of it."""
 
+import inspect
 from itertools import pairwise
 from math import inf
 from typing import Any
@@ -178,3 +179,59 @@ def test_the_gradient_of_the_maximum_is_the_gradient_at_the_maximiser() -> None:
     differences = [(highest(loss.w + h * e) - highest(loss.w - h * e)) / (2 * h) for e in np.eye(3)]
     np.testing.assert_allclose(differences, loss.gradient(loss.w + found.epsilon), atol=1e-9)
     assert np.max(abs(np.array(differences) - loss.gradient(loss.w))) > 1e-3
+
+
+def test_whole_numbers_and_narrow_ones_are_taken_in_float64() -> None:
+    def bowl(w: Any) -> tuple[float, Any]:
+        (x,) = w
+        assert x.dtype == np.float64
+        return float(np.sum(x**2)), [2 * x]
+
+    expected = maximize(bowl, [np.array([1.0, 2.0])], 0.1)
+    for narrow in (np.array([1, 2]), np.array([1, 2], np.float32)):
+        found = maximize(bowl, [narrow], 0.1)
+        np.testing.assert_array_equal(found.epsilon[0], expected.epsilon[0])
+        assert found.epsilon[0].dtype == np.float64
+
+
+def test_the_seed_chooses_the_starts_and_the_first_is_the_first_order_step() -> None:
+    def starts(seed: int) -> Any:
+        points: list[Any] = []
+
+        def flat_there(w: Any) -> Any:
+            points.append(w.copy())
+            return 0.0, np.array([1.0, 0.0]) if not np.any(w) else np.zeros(2)
+
+        maximize(flat_there, np.zeros(2), 1.0, restarts=3, seed=seed)
+        return points
+
+    one, other = starts(0), starts(1)
+    assert len(one) == 4
+    np.testing.assert_array_equal(one[1], [1.0, 0.0])
+    np.testing.assert_array_equal(one, starts(0))
+    assert not np.array_equal(one[2:], other[2:])
+    np.testing.assert_allclose(np.linalg.norm(one[1:], axis=1), 1.0)
+
+
+def test_a_metric_for_each_leaf() -> None:
+    w = [np.zeros(1), np.zeros(2)]
+    found = maximize(
+        lambda w: (sum(float(np.sum(x)) for x in w), [np.ones_like(x) for x in w]),
+        w,
+        0.5,
+        p=inf,
+        metric=[np.array([2.0]), np.array([1.0, 0.0])],
+    )
+    np.testing.assert_array_equal(np.concatenate(found.epsilon), [1.0, 0.5, 0.0])
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    defaults = {name: p.default for name, p in inspect.signature(maximize).parameters.items()}
+    assert {name: defaults[name] for name in ("p", "beta", "iterations", "restarts", "seed")} == {
+        "p": 2,
+        "beta": None,
+        "iterations": 200,
+        "restarts": 20,
+        "seed": 0,
+    }
+    assert inspect.signature(maximize_quadratic).parameters["products"].default == 500

@@ -131,10 +131,23 @@ def test_no_radius_and_no_coordinates() -> None:
         maximize_quadratic(np.ones(2), lambda v: v, 0.0),
         maximize_quadratic(np.zeros(0), np.zeros((0, 0)), 1.0),
         maximize_quadratic(np.zeros(0), lambda v: v, 1.0),
+        maximize_quadratic(np.zeros(0), np.zeros((0, 0)), 1.0, p=1),
+        maximize_quadratic(np.zeros(0), np.zeros((0, 0)), 1.0, p=np.inf),
     ):
         assert found.value == 0
         assert not np.any(found.epsilon)
-        assert found.certificate.exact
+        c = found.certificate
+        assert (c.exact, c.upper, c.multiplier) == (True, 0, None)
+    nothing = maximize_quadratic(NOTHING.g, NOTHING.H, 1.0)
+    assert (nothing.value, nothing.certificate.residual, nothing.certificate.multiplier) == (0, 0, 0)
+
+
+def test_numbers_near_the_end_of_the_range() -> None:
+    found = maximize_quadratic(np.zeros(2), np.diag([1e200, 0.0]), 1e50)
+    assert found.value == pytest.approx(0.5e300, rel=1e-12)
+    assert found.certificate.curvature == pytest.approx(1e200, rel=1e-12)
+    found = maximize_quadratic(np.array([1e200, 0.0]), np.eye(2), 1e50)
+    assert found.value == pytest.approx(1e250, rel=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------ a Hessian as function
@@ -177,9 +190,11 @@ def test_a_hundred_thousand_unknowns_take_few_products() -> None:
     assert found.certificate.evaluations <= 40
     assert found.certificate.residual is not None
     assert found.certificate.residual <= 1e-10
-    mu = found.certificate.multiplier
+    mu, e = found.certificate.multiplier, found.epsilon
     assert mu is not None
-    np.testing.assert_allclose(found.epsilon, g / (mu - diagonal), rtol=1e-8)
+    np.testing.assert_allclose(e, g / (mu - diagonal), rtol=1e-8)
+    lacking = np.linalg.norm(mu * e - diagonal * e - g) / (np.linalg.norm(g) + np.linalg.norm(diagonal * e))
+    assert found.certificate.residual == pytest.approx(lacking, rel=1e-2)
 
 
 def test_too_few_products_are_refused() -> None:

@@ -1,5 +1,6 @@
 """Layer 2: linear losses in every ball, and convex quadratics at the vertices of the balls of p = 1 and p = inf."""
 
+from dataclasses import FrozenInstanceError
 from math import inf
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from samfamily import SAM
+from samfamily import SAM, exact
 from samfamily.exact import maximize_linear, maximize_quadratic
 from tests.exact.oracles import axes, corners, model, on_the_sphere, p_norms
 from tests.laws.losses import quadratic, start, vec, walk
@@ -36,6 +37,8 @@ def test_a_linear_loss_by_hand() -> None:
     turned = maximize_linear(g, 1.0, metric=np.array([[0.0, 1.0], [1.0, 0.0]]))
     np.testing.assert_allclose(turned.epsilon, [0.6, -0.8], rtol=1e-15)
     assert maximize_linear(np.zeros(3), 1.0).value == 0
+    whole = maximize_linear([3, -4], 0.5)
+    np.testing.assert_allclose(whole.epsilon, [0.3, -0.4], rtol=1e-15)
 
 
 def is_the_best_vertex(case: Quadratic, p: float, T: Any) -> None:
@@ -101,17 +104,17 @@ def test_p_one_is_exact_if_and_only_if(case: Quadratic, rho: float) -> None:
     j = np.argmax(g)
     margins = (g[j] - g) - 0.5 * rho * (np.diag(H) - H[j, j])
     assume(np.min(abs(np.delete(margins, j))) > 1e-9)
-    exact = maximize_quadratic(case.g, H, rho, p=1)
+    best = maximize_quadratic(case.g, H, rho, p=1)
     reached = model(case.g, H, first_order(case.g, rho, 1))
-    assert (exact.value - reached <= 1e-12 * exact.value) == bool(np.all(margins >= 0))
+    assert (best.value - reached <= 1e-12 * best.value) == bool(np.all(margins >= 0))
 
 
 def test_both_sides_of_that_equivalence_occur() -> None:
     """Negative control: the condition is neither always true nor always false."""
     H = np.diag([0.0, 1.0])
-    for rho, exact in ((0.1, True), (1.0, False)):
+    for rho, holds in ((0.1, True), (1.0, False)):
         best = maximize_quadratic(np.array([1.0, 0.8]), H, rho, p=1)
-        assert bool(np.array_equal(best.epsilon, [rho, 0.0])) is exact
+        assert bool(np.array_equal(best.epsilon, [rho, 0.0])) is holds
 
 
 @given(seeds)
@@ -121,3 +124,19 @@ def test_the_rows_step_is_that_of_the_linear_problem(seed: int) -> None:
     for p in (1.0, 1.5, 2.0, 3.0, inf):
         found = walk(SAM(rho=0.3, p=p), loss, vec(w))
         np.testing.assert_allclose(found.epsilon, first_order(loss.gradient(w), 0.3, p), atol=1e-14)
+
+
+def test_what_comes_back_is_frozen_and_says_only_what_is_known() -> None:
+    found = maximize_linear(np.array([3.0, -4.0]), 0.5)
+    c = found.certificate
+    assert (c.multiplier, c.residual, c.curvature, c.error, c.evaluations) == (None, None, None, inf, 0)
+    for value in (found, c):
+        with pytest.raises(FrozenInstanceError):
+            value.exact = False  # type: ignore[union-attr, misc]
+
+
+def test_the_public_names() -> None:
+    assert exact.__all__ == sorted(exact.__all__)
+    for name in exact.__all__:
+        assert getattr(exact, name).__doc__
+    assert {"maximize", "maximize_linear", "maximize_quadratic", "gap_bound", "direction_bound"} < set(exact.__all__)

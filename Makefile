@@ -12,7 +12,7 @@ STAMP  := .venv/.installed
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lint format docs build constraints clean distclean
+.PHONY: help setup report test mutants lint format docs build constraints clean distclean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ report: setup  ## train, measure, and write the report into report/
 
 test: setup  ## run the tests; HYPOTHESIS_PROFILE=dev (default), ci or thorough says how many examples
 	$(BIN)/pytest --numprocesses=auto $(ARGS)
+
+mutants: setup  ## test the tests: change the core in one place at a time, and see whether one fails (half an hour)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: setup  ## check style, docstrings and types; change nothing
 	$(BIN)/ruff check

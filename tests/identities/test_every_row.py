@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samfamily import FAMILY, SAM, SSAMD, EigenSAM, FisherSAM, Leaf, RandomSmoothing, Vec, noise
+from samfamily import FAMILY, SAM, SSAMD, EigenSAM, FisherSAM, Leaf, RandomSmoothing, Vec, noise, reference
 from samfamily.reference import NumpySpace
-from tests.identities.walks import affine, far, flat_loss, quadratic, smooth, walk
+from tests.identities.walks import LEAVES, affine, far, flat_loss, join, quadratic, smooth, start, walk
 
 seeds = st.integers(0, 10_000)
 SGD = SAM(rho=0.0)
@@ -32,6 +32,21 @@ def test_sixty_steps_cost_what_the_row_declares(name: str) -> None:
 def test_the_cheap_rows_are_cheap() -> None:
     assert FAMILY["LookSAM"](k=5).gradients_per_step == pytest.approx(1.2)
     assert [FAMILY[name]().gradients_per_step for name in ("MSAM", "OptSAM", "RandomSmoothing")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_row_is_stateful_where_the_steps_before_matter(name: str) -> None:
+    """From the same weights, a step after others elsewhere is another one than the first, or is bitwise the same."""
+    soon: dict[str, Any] = {"SSAMD": {"every": 2}}  # and not after a hundred steps
+    variant, differs = FAMILY[name](**soon.get(name, {})), False
+    for seed in range(5):
+        sa = reference.sharpness_aware(smooth(seed), variant, LEAVES)
+        first = state = sa.init(start(seed))
+        for elsewhere in range(1 + seed):
+            state = sa.evaluate(start(seed + 1 + elsewhere), state)[1].state
+        one, other = (sa.evaluate(start(seed), s)[1].gradient.collapse() for s in (first, state))
+        differs |= not np.array_equal(join(one), join(other))
+    assert variant.stateful is differs
 
 
 @pytest.mark.parametrize("name", FAMILY)

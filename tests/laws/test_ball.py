@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samfamily import Vec
 from samfamily.ball import BallAt
+from samfamily.reference import NumpySpace
+from samfamily.space import Leaves
 from tests.laws.ball_laws import LAWS, METRICS, Case, agree
-from tests.spaces_under_test import Framework
+from tests.spaces_under_test import NUMPY, Framework
 from tests.strategies import Tree, flat, forests, orders, sparing, tame, trees
 
 SHAPES = [(3,), (), (0,), (2, 2)]
@@ -74,6 +77,32 @@ def test_balls_are_nested_in_p(forest: list[Tree], ps: list[float]) -> None:
     v = Case(2.0, w, d).framework.vec(d)
     norms = [float(BallAt(p, 1.0).dual_norm(v)) for p in sorted(ps)]
     assert all(a <= b * (1 + 1e-9) for a, b in pairwise(norms))
+
+
+@given(trees(), orders)
+def test_a_ball_of_p_alone_has_the_metric_and_the_mask_one(d: Tree, p: float) -> None:
+    v = NUMPY.vec(d)
+    alone, spelled_out = BallAt(p), BallAt(p, T=1.0, M=1.0)
+    assert alone.dual_norm(v) == spelled_out.dual_norm(v)
+    np.testing.assert_array_equal(flat(alone.maximiser(v).collapse()), flat(spelled_out.maximiser(v).collapse()))
+
+
+def test_the_metric_meets_a_direction_once() -> None:
+    """However much is asked about the direction: a product is a pass over memory."""
+    products: list[Any] = []
+
+    class Counting(NumpySpace):
+        def multiply(self, x: Leaves, y: Leaves) -> Leaves:
+            products.append(x)
+            return super().multiply(x, y)
+
+    T, d, other = (Vec(Counting(1), (np.array(x),)) for x in ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0]))
+    ball = BallAt(2.0, T)
+    for direction in (d, other):
+        ball.dual_norm(direction)
+        ball.dual_norm(direction)
+        ball.maximiser(direction)
+    assert sum(x is T.leaves for x in products) == 4  # inside and outside, for each
 
 
 def rotated(p: float, d: Any) -> float:

@@ -52,12 +52,16 @@ def secular(c: Array, eigenvalues: Array) -> tuple[Array, float]:
     base = max(float(eigenvalues[-1]), 0.0)
     poles = base - eigenvalues
     nu = max(0.0, float(np.max(abs(c) - poles)))
+
+    def over_poles(x: Array) -> Array:
+        return np.divide(x, poles + nu, out=np.zeros_like(x), where=c != 0)
+
     while True:
-        u = np.divide(c, poles + nu, out=np.zeros_like(c), where=c != 0)
+        u = over_poles(c)
         norm = _norm(u)
         if norm <= 1:
             break
-        higher = nu + (norm - 1) * norm**2 / float(np.sum(u * (u / (poles + nu))))
+        higher = nu + (norm - 1) * norm**2 / float(np.sum(u * over_poles(u)))
         if not higher > nu:
             break
         nu = higher

@@ -16,6 +16,7 @@ HARD = Quadratic((2.0, 0.0), (0.0, 1.0), 1.0)
 NEARLY_HARD = Quadratic((2.0, 1.9, -1.0), (1e-16, 0.01, 0.5), 1.0, turn=3)
 INSIDE = Quadratic((-1.0, -2.0), (0.1, 0.2), 1.0, turn=1)
 SINGULAR = Quadratic((0.0, 0.0, -1.0), (0.0, 0.0, 0.5), 1.0)
+ON_A_POLE = Quadratic((0.0, 1.0, 0.0), (1.0, 0.0, 1.0), 1.0)
 NOTHING = Quadratic((0.0, 0.0), (0.0, 0.0), 1.0)
 
 
@@ -43,6 +44,7 @@ def is_certified(case: Quadratic, found: InnerMaximum) -> None:
 @example(NEARLY_HARD)
 @example(INSIDE)
 @example(SINGULAR)
+@example(ON_A_POLE)
 @example(NOTHING)
 def test_the_certificate(case: Quadratic) -> None:
     is_certified(case, maximize_quadratic(case.g, case.H, case.rho))

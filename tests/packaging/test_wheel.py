@@ -58,7 +58,7 @@ def test_it_says_what_it_is(metadata: Message) -> None:
     assert metadata["Name"] == "samfamily"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"torch", "jax", "all"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"torch", "jax", "all", "lightning", "huggingface"}
 
 
 def test_it_requires_no_framework_unasked(metadata: Message) -> None:

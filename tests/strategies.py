@@ -116,6 +116,11 @@ class Quadratic:
         """The gradient's Lipschitz constant in the Euclidean norm."""
         return max(map(abs, self.eigenvalues))
 
+    @property
+    def rise(self) -> float:
+        r"""What values are rounded against: \(\rho\lVert g\rVert + \beta\rho^2\), as P6 has it."""
+        return self.rho * float(np.linalg.norm(self.g)) + self.beta * self.rho**2
+
 
 @st.composite
 def quadratics(draw: st.DrawFn, most: int = 6, convex: bool = False, hard: bool = True) -> Quadratic:

@@ -119,6 +119,18 @@ def test_gsam_descends_the_perturbed_loss_and_closes_the_gap(seed: int, alpha: f
     gradient = w.gradients[0]
     np.testing.assert_allclose(gradient @ h, h @ h, rtol=1e-11)
     np.testing.assert_allclose(gradient @ gradient, h @ h + alpha**2 * (across @ across), rtol=1e-11)
+    np.testing.assert_allclose((gradient - h) @ g, -alpha * (across @ across), rtol=1e-8, atol=1e-12)
+
+
+@given(seed=seeds, alpha=st.floats(0, 2))
+def test_gsam_of_the_loss_descends_it_and_closes_the_gap(seed: int, alpha: float) -> None:
+    """P22 with g and h exchanged, and the sign with them: the gap's gradient is h - g."""
+    loss = smooth(seed)
+    w = walk(GSAM(RHO, alpha=alpha, minimize_fp=False), loss, seed, steps=1)
+    g, h = (_gradient(loss, point) for point in w.asked[0])
+    across = h - (g @ h) / (g @ g) * g
+    np.testing.assert_allclose(w.gradients[0] @ g, g @ g, rtol=1e-11)
+    np.testing.assert_allclose(w.gradients[0] @ h, g @ h + alpha * (across @ across), rtol=1e-10)
 
 
 @given(seed=seeds)
@@ -213,6 +225,23 @@ def test_crsam_on_a_quadratic_has_no_second_difference(seed: int, gamma: float) 
     if gamma > 0.1:
         a, b = (walk(CRSAM(RHO, value, 0.1), smooth(seed), seed).w for value in (gamma, 0.0))
         assert far(a, b) > 1e-9
+
+
+@given(seed=seeds, gamma=st.floats(0, 2), beta=st.floats(-1, 1))
+def test_crsam_on_a_quadratic_is_gnp(seed: int, gamma: float, beta: float) -> None:
+    """P30: there h - g is half of the first difference, so beta counts twice beyond SAM."""
+    loss = quadratic(seed)
+    ours, theirs = (walk(row, loss, seed, 1) for row in (CRSAM(RHO, gamma, beta), GNP(RHO, 1 + 2 * beta)))
+    assert far(ours.gradients[0], theirs.gradients[0]) <= 1e-11
+
+
+@given(seed=seeds)
+def test_stable_sam_goes_sams_way_at_the_gradients_length(seed: int) -> None:
+    """P32."""
+    loss = smooth(seed)
+    w = walk(FAMILY["StableSAM"](RHO), loss, seed, steps=1)
+    g, h = (_gradient(loss, point) for point in w.asked[0])
+    np.testing.assert_allclose(w.gradients[0], np.linalg.norm(g) / np.linalg.norm(h) * h, rtol=1e-11)
 
 
 @given(seed=seeds)

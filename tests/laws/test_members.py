@@ -302,6 +302,17 @@ def test_looking_ahead(seed: int, lmbda: float, lr: float) -> None:
         np.testing.assert_allclose(numbers(found.result.gradient), numbers(at(5)) + lmbda * (ahead - numbers(at(5))))
 
 
+@given(seeds, st.floats(-1, 1), st.floats(-1, 1))
+def test_the_differences_along_the_perturbation(seed: int, gamma: float, beta: float) -> None:
+    """Of a cubic they are known: its gradient x^2 has the second one 2 e^2 and the first one 4 x e."""
+    cubic = Loss(lambda x: np.sum(x**3) / 3, lambda x: x**2, lambda x: np.diag(2 * x))
+    x, e = start(seed), 0.1 * start(seed + 2)
+    found = ran(Curvature(gamma, beta)(climb(cubic, seed, vec(x**2)), vec((x + e) ** 2), ()), cubic).result
+    np.testing.assert_allclose(
+        numbers(found.gradient), (x + e) ** 2 + gamma * 2 * e**2 + beta * 4 * x * e, rtol=1e-9, atol=1e-12
+    )
+
+
 @given(seeds)
 def test_what_looksam_remembers(seed: int) -> None:
     r"""The part of h across g, whole; nothing where they are parallel; and when resting what it has."""

@@ -110,7 +110,7 @@ class Mutant:
     def difference(self) -> str:
         """What changed, as docs/testing.md shows it."""
         lines = unified_diff(self.module.code.splitlines(), self.source.splitlines(), n=0, lineterm="")
-        return "\n".join([f"@@ {self.file} {self.place} @@", *list(lines)[3:]])
+        return "\n".join([f"@@ {self.file} {self.place}".rstrip() + " @@", *list(lines)[3:]])
 
 
 class Changes(cst.CSTVisitor):

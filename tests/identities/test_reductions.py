@@ -109,6 +109,12 @@ def test_every_row_at_rho_zero_follows_the_gradient_at_w(name: str) -> None:
     assert np.array_equal(walk(variant, smooth(1), 1).w, walk(SGD, smooth(1), 1).w)
 
 
+@pytest.mark.parametrize("name", ["RSAM", "SAMPa"])
+def test_two_rows_do_more_than_perturb(name: str) -> None:
+    """Negative control of the test above: the noise and the look ahead stay at a radius of zero."""
+    assert far(walk(FAMILY[name](rho=0.0), smooth(1), 1).w, walk(SGD, smooth(1), 1).w) > 1e-6
+
+
 @given(seed=seeds, alpha=st.floats(0, 2))
 def test_gsam_descends_the_perturbed_loss_and_closes_the_gap(seed: int, alpha: float) -> None:
     """P22: <gradient, h> = |h|^2, and the rest is alpha times the part of g across h."""
@@ -189,7 +195,9 @@ def test_looksam_reuses_what_lies_across(seed: int, alpha: float) -> None:
         assert abs(v @ g) <= 1e-12 * np.linalg.norm(v) * np.linalg.norm(g) + 1e-14
     for t in (1, 2, 4):
         g = _gradient(loss, w.asked[t][0])
-        np.testing.assert_allclose(np.linalg.norm(w.gradients[t] - g), alpha * np.linalg.norm(g), rtol=1e-11)
+        v = np.concatenate([x.ravel() for x in w.states[t].descent.v.collapse()])
+        along = alpha * np.linalg.norm(g) * v / np.linalg.norm(v)
+        np.testing.assert_allclose(w.gradients[t] - g, along, rtol=1e-9, atol=1e-12)
     none, periodic = LookSAM(RHO, k=3, alpha=0.0), PeriodicSAM(RHO, k=3)
     assert np.array_equal(walk(none, loss, seed).w, walk(periodic, loss, seed).w)
 

@@ -44,6 +44,7 @@ def test_wider_weights_are_not_looked_at(dtype: Any, rho: float) -> None:
     """The share is the number 1, which costs nothing, also where in truth nothing arrived."""
     found = step(SAM(rho=rho), [1.0, 1.0], [1.0, 0.0], dtype)
     assert isinstance(found.arrived, float)
+    assert isinstance(found.radius, float)  # known before the step, and no array either
     assert found.arrived == 1
     assert found.effective_radius == rho
 

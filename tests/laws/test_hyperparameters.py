@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from samfamily import ASAM, SAM, Variant, Vec
+from samfamily import ASAM, SAM, SSAMD, Variant, Vec
 from samfamily.reference import NumpySpace, sharpness_aware
 from tests.laws.losses import start, tree, vec, walk, wavy
 
@@ -83,10 +83,18 @@ def test_everything_else_is_accepted(build: Callable[[], Variant]) -> None:
 
 @pytest.mark.parametrize("arguments", [{"p": 1}, {"p": inf}, {"p": 3}, {"steps": 2}])
 def test_second_order_says_what_it_needs(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"second_order .* use p=2, steps=1") as info:
+    remedy = r"second_order .* use p=2, steps=1 and no metric \(for p = 1 .* nothing is lost\)$"
+    with pytest.raises(ValueError, match=remedy) as info:
         SAM(second_order=True, **arguments)
     ((name, value),) = arguments.items()
     assert f"{name}={value}" in str(info.value).replace(" = ", "=")
+
+
+def test_a_mask_that_cannot_be_sharded_says_why() -> None:
+    variant = SSAMD()
+    with pytest.raises(ValueError, match=r"^SSAMD cannot be sharded with m = 4: ") as info:
+        variant.sharded(4)
+    assert str(info.value).endswith(str(variant.ball.mask.why_not_sharded))
 
 
 # ---------------------------------------------------------------------------------------------------------- schedules

@@ -21,6 +21,7 @@ from samfamily import (
     FriendlySAM,
     PeriodicSAM,
     RandomSmoothing,
+    SAMPa,
     Variant,
     VaSSO,
     Vec,
@@ -300,6 +301,16 @@ def test_looking_ahead(seed: int, lmbda: float, lr: float) -> None:
         ahead = loss.gradient(numbers(found.points[0]))
         np.testing.assert_allclose(numbers(found.result.memory), ahead)
         np.testing.assert_allclose(numbers(found.result.gradient), numbers(at(5)) + lmbda * (ahead - numbers(at(5))))
+
+
+def test_looking_ahead_goes_as_far_as_the_schedule_says_at_each_step() -> None:
+    variant, w = SAMPa(lr=lambda step: 0.5 + step), at(0)
+    state = variant.init(w)
+    for step in range(3):
+        found = walk(variant, wavy(0), w, state)
+        expected = numbers(w) - (0.5 + step) * numbers(state.descent.v)
+        np.testing.assert_allclose(numbers(found.points[-1]), expected, rtol=1e-12)
+        state = found.step.state
 
 
 @given(seeds, st.floats(-1, 1), st.floats(-1, 1))

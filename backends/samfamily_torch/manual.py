@@ -31,7 +31,6 @@ class ManualLoop(torch.optim.Optimizer):
 
     variant: Variant
     _stage: Stage
-    _on_nonfinite: str
     _run: Run | None
     _scaler: GradScaler | None  # of the step in progress
 
@@ -52,6 +51,10 @@ class ManualLoop(torch.optim.Optimizer):
     @abstractmethod
     def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:
         """Leave everything as it was before the step."""
+
+    @abstractmethod
+    def _raises(self, scaler: GradScaler | None) -> bool:
+        """Whether what is not finite is an error."""
 
     def first_step(self, zero_grad: bool = True, *, scaler: GradScaler | None = None) -> None:
         """Take the gradients out of `.grad` and put the parameters at the perturbed point.
@@ -153,7 +156,7 @@ class ManualLoop(torch.optim.Optimizer):
         try:
             run.answer(None)
         except NotFiniteError as error:
-            if self._on_nonfinite == "raise":
+            if self._raises(self._scaler):
                 raise
             run.fail(error)  # the loop goes on to step(), which skips
 

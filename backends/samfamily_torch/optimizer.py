@@ -117,7 +117,8 @@ class SharpnessAware(ManualLoop):
         self._skipped: Any = 0
         self._warned = False
         self._space = TorchSpace(0)
-        self._parameters: list[Tensor] = []
+        self._parameters: Sequence[Tensor] = []  # those of the last step that was begun, and of `_space`
+        self._remembered: Sequence[Tensor] = []  # those of the last step that was taken, and of `_state`
         self._state: State | None = None
         self._run = self._scaler = None
         self._info = StepInfo._make([*map(_scalar, (nan, nan, nan, 0, 0)), _scalar(0) > 0, *map(_scalar, (0, 0))])
@@ -214,15 +215,14 @@ class SharpnessAware(ManualLoop):
         if not members:
             raise RuntimeError("no parameter of the optimizer requires a gradient: there is nothing to step on")
         parameters = [p for p, _ in members]
-        if len(parameters) != len(self._parameters) or any(map(is_not, parameters, self._parameters)):
-            before, self._space = self._parameters, TorchSpace(self._describe(parameters))
-            self._parameters = parameters
-            if self._state is not None:
-                places = {id(p): i for i, p in enumerate(before)}
-                fresh = self.variant.init(LiveParameters(parameters, self._space).w)
-                self._state = carry(self._state, fresh, [places.get(id(p)) for p in parameters])
-        live = LiveParameters(parameters, self._space)
-        state = self.variant.init(live.w) if self._state is None else self._state
+        if others(parameters, self._parameters):
+            self._parameters, self._space = parameters, TorchSpace(self._describe(parameters))
+        live, state = LiveParameters(parameters, self._space), self._state
+        if state is None:
+            state = self.variant.init(live.w)
+        elif others(parameters, self._remembered):
+            places = {id(p): i for i, p in enumerate(self._remembered)}
+            state = carry(state, self.variant.init(live.w), [places.get(id(p)) for p in parameters])
         return live, self.variant.with_rho(self._rho([group for _, group in members])), state
 
     def _rho(self, groups: Sequence[dict[str, Any]]) -> Any:
@@ -232,6 +232,10 @@ class SharpnessAware(ManualLoop):
         if all(rho is rhos[0] or rho == rhos[0] for rho in rhos):
             return rhos[0]
         return Vec(self._space, tuple(_scalar(check.radius("param_group['rho']", rho)) for rho in rhos))
+
+    def _every_parameter(self) -> list[Tensor]:
+        """Return the parameters of all groups, also the frozen ones, in order."""
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _describe(self, parameters: Sequence[Tensor]) -> list[Leaf]:
         """Return what the model and the groups tell of each parameter."""
@@ -263,7 +267,7 @@ class SharpnessAware(ManualLoop):
             step_through(scaler, self.base)
         if step.addend is not None:
             live.add(step.addend, [-rates[id(p)] for p in live.parameters])
-        self._state = settled(step.state)
+        self._state, self._remembered = settled(step.state), live.parameters
         radius = _scalar(step.radius)
         self._info = StepInfo(
             loss=outcome.loss,
@@ -280,7 +284,7 @@ class SharpnessAware(ManualLoop):
     def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:
         """Leave everything as it was before the step, or raise; a scaler always learns of it, to lower its scale."""
         live.abandon()
-        if self._on_nonfinite == "raise" and scaler is None:
+        if self._raises(scaler):
             raise error
         tell_overflow(scaler, self.base, live)
         self._skipped = self._skipped + 1
@@ -294,6 +298,10 @@ class SharpnessAware(ManualLoop):
             skipped=_scalar(self._skipped),
         )
         return error.loss
+
+    def _raises(self, scaler: GradScaler | None) -> bool:
+        """Whether what is not finite is an error; where a scaler is on it is none, but why the scale is lowered."""
+        return self._on_nonfinite == "raise" and (scaler is None or not scaler.is_enabled())
 
     def _warn_of_rounding(self) -> None:
         """Warn once where less than half of the perturbation is left by rounding; where that can be read at no cost."""
@@ -320,7 +328,8 @@ class SharpnessAware(ManualLoop):
         """Return everything, so that copies and pickles are whole: `Optimizer` keeps three entries."""
         if self._run is not None:
             raise RuntimeError("a manual step is in progress: finish it with step() before copying")
-        return self.__dict__.copy()
+        # A scheduler wraps the `step` of the one instance that it schedules; a scaler is the last manual step's.
+        return {key: value for key, value in self.__dict__.items() if key != "step"} | {"_scaler": None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's `state_dict` with one more entry, `"samfamily"`: the variant's name and state.
@@ -334,7 +343,9 @@ class SharpnessAware(ManualLoop):
         if self._run is not None:
             raise RuntimeError("a manual step is in progress: finish it with step() before saving")
         state = None if self._state is None else pack(tuple(self._state))
-        own = {"variant": self.variant.name, "state": state, "skipped": int(self._skipped)}
+        places = {id(p): i for i, p in enumerate(self._every_parameter())}
+        whose = [places[id(p)] for p in self._remembered]  # not today's, where some were frozen or added since the step
+        own = {"variant": self.variant.name, "state": state, "parameters": whose, "skipped": int(self._skipped)}
         return self.base.state_dict() | {"samfamily": own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -358,12 +369,29 @@ class SharpnessAware(ManualLoop):
                 f"this state_dict was written by {saved['variant']}, and the optimizer follows {self.variant.name}: "
                 "build SharpnessAware with the same variant"
             )
-        live, _, _ = self._begin()
-        state = None if saved["state"] is None else unpack(saved["state"], self.variant.init(live.w))
+        every = self._every_parameter()
+        known = sum(len(group["params"]) for group in state_dict["param_groups"])
+        if known != len(every):
+            raise ValueError(
+                f"the checkpoint's list of parameters has {known} entries where this optimizer's has {len(every)}: "
+                "it was written for other parameters"
+            )
+        whose = saved.get("parameters", [i for i, p in enumerate(every) if p.requires_grad])
+        parameters = [every[i] for i in whose]
+        space = TorchSpace(self._describe(parameters))
+        state = None
+        if saved["state"] is not None:
+            state = unpack(saved["state"], self.variant.init(LiveParameters(parameters, space).w))
         self.base.load_state_dict({key: value for key, value in state_dict.items() if key != "samfamily"})
         self._state, self._run = state, None
+        self._parameters, self._remembered, self._space = parameters, parameters, space
         self._skipped = saved.get("skipped", 0)
         self._offer_rho()
+
+
+def others(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Tell whether two lists are not of the very same parameters."""
+    return len(a) != len(b) or any(map(is_not, a, b))
 
 
 def devices(live: LiveParameters) -> set[torch.device]:

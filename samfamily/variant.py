@@ -11,6 +11,7 @@ Nothing else in the library decides anything about sharpness-aware minimisation.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -84,24 +85,31 @@ class Variant:
         if is_zero(rho) and self.descent.rests:
             climbs = False
         origin = w if centre is None else w + centre
-
-        def climb() -> Asking[Descended]:
-            along = d
-            for _ in range(self.ascent.steps - 1):
-                along = yield origin + rho * ball.maximiser(along)
-            epsilon = rho * ball.maximiser(along)
-            h = yield origin + epsilon
-            done = Climb(w, g, along, ball.dual_norm(along), rho, origin, epsilon, state.step)
-            return (yield from ask(self.descent(done, h, state.descent)))
-
-        def rest() -> Asking[Descended]:
-            gradient = g if g is not None else (yield origin)
-            return (yield from ask(self.descent.idle(gradient, state.descent)))
-
-        gradient, descent, addend = yield from choose(climbs, climb, rest)
+        needed = g if self.descent.needs_gradient else None
+        choice = choose(
+            climbs,
+            partial(self._climb, Climb(w, needed, d, ball, rho, origin, state.step), state.descent),
+            partial(self._rest, g, origin, state.descent),
+        )
+        del d, g, needed, centre, site, M, ball, origin  # only the choice holds them now, and lets go when it can
+        gradient, descent, addend = yield from choice
         farthest = 0.0 if climbs is False else rho.norm(inf) if isinstance(rho, Vec) else rho
         went = farthest if isinstance(climbs, bool) else w.space.where(climbs, farthest, 0.0)
         return Step(gradient, State(state.step + 1, ascent, mask, radius, descent), dual_norm, went, addend)
+
+    def _climb(self, climb: Climb, memory: Any) -> Asking[Descended]:
+        """Climb as often as the ascent says, and descend from the last point."""
+        for _ in range(self.ascent.steps - 1):
+            climb = climb._replace(d=(yield climb.point))
+        point, seen = climb.point, climb if self.descent.looks_back else None
+        del climb
+        h = yield point
+        return (yield from ask(self.descent(seen, h, memory)))
+
+    def _rest(self, g: Vec | None, origin: Vec, memory: Any) -> Asking[Descended]:
+        """Descend with the gradient at w, asking for it where the ascent did not."""
+        gradient = g if g is not None else (yield origin)
+        return (yield from ask(self.descent.idle(gradient, memory)))
 
     def sharded(self, m: int) -> Variant:
         r"""Return this variant with `m` examples to a perturbation (m-sharpness, arXiv 2010.01412, section 4.1).

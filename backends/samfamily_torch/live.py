@@ -1,7 +1,8 @@
 """The live parameters: where they stand, how they are moved to a point, and how they come home bitwise.
 
-A step never adds and subtracts.  While the parameters are away, each `param.data` *is* the perturbed tensor and the
-weights lie untouched in their own storage; coming home swaps that storage back, at its old address.
+A step never adds and subtracts.  While the parameters are away, each `param.data` *is* a perturbed tensor and the
+weights lie untouched in their own storage; coming home swaps that storage back, at its old address.  Where somebody may
+know a parameter by its address (`why_in_place`), the weights are saved, overwritten and copied back instead.
 """
 
 from __future__ import annotations
@@ -12,11 +13,36 @@ import torch
 from torch import Tensor
 
 from samfamily.space import Leaves, Vec
-from samfamily_torch.space import TorchSpace
+from samfamily_torch.buffer import Buffer
+from samfamily_torch.foreach import copy_into
+from samfamily_torch.space import Displaced, TorchSpace
+
+STRIDED = torch.strided
+
+
+def why_in_place(leaves: Leaves) -> str:
+    """Return why these parameters must be perturbed in their own memory; empty where their tensors may be swapped.
+
+    A swap takes no pass over memory, but who knows a parameter by its memory does not see it.
+    """
+    if being_captured(leaves):
+        return "the step is being captured, and what was captured knows memory by its address"
+    for x in leaves:
+        if type(x) is not Tensor:
+            return f"a {type(x).__name__} is more than the memory of one tensor"
+        if x.untyped_storage().nbytes() != x.nbytes:
+            return "a parameter is a part of memory that others know as a whole, like the flat weights of an RNN"
+    return ""
+
+
+def being_captured(leaves: Leaves) -> bool:
+    """Tell whether the step is being recorded as a CUDA graph or by torch.compile."""
+    on_cuda = bool(leaves) and leaves[0].device.type == "cuda"
+    return torch.compiler.is_compiling() or (on_cuda and torch.cuda.is_current_stream_capturing())
 
 
 class LiveParameters:
-    """The trainable parameters of an optimizer during one step.
+    """The trainable parameters of an optimizer, from step to step.
 
     Args:
         parameters: the parameters, in the optimizer's order.
@@ -24,67 +50,127 @@ class LiveParameters:
 
     Attributes:
         w: the weights at home, as a Vec.
+        in_place: why the parameters are perturbed in their own memory; empty where they are not.
+        away: whether the parameters are not at home.
     """
 
     w: Vec
+    in_place: str
+    away: bool
 
     def __init__(self, parameters: Sequence[Tensor], space: TorchSpace) -> None:
         self.parameters = parameters
         self.space = space
-        self.w = Vec(space, tuple(p.data for p in parameters))
-        self._away: Leaves | None = None
-        self._received = [False] * len(parameters)
+        self.away = False
+        self._home: Leaves = ()
+        self._settle()
+        self.stand()
 
-    @property
-    def away(self) -> bool:
-        """Whether the parameters are not at home."""
-        return self._away is not None
+    def stand(self) -> None:
+        """Begin a step: take the parameters as they stand for home."""
+        if not self._plain or [p.data_ptr() for p in self.parameters] != self._stands_at:
+            self._settle()
+        if not self.in_place and being_captured(self._home):
+            self.in_place = why_in_place(self._home)
+        self.w = Vec(self.space, self._home)
+        self.space.home = self._home
+        self.space.scratch = None if self.in_place else self._buffer
+        self._received = [False] * len(self._home)
 
-    def go(self, point: Vec) -> None:
-        """Put the parameters at `point`, whose leaves are spare memory once the parameters have come home."""
-        if point is not self.w:
-            self._away = point.collapse()
-            self._place(self._away)
+    def _settle(self) -> None:
+        """Look where the parameters' memory is: the first time, and after somebody moved it."""
+        home = tuple(p.data for p in self.parameters)
+        if not self._home or any(map(_differ, home, self._home)):
+            self._buffer = Buffer(home)
+        self._home = home
+        self._plain = all(type(x) is Tensor for x in home)
+        self._stands_at = [x.data_ptr() if self._plain else 0 for x in home]
+        self.in_place = why_in_place(home)
 
-    def come_home(self) -> None:
-        """Put the parameters back where they were, if they are away."""
-        if self._away is not None:
-            for p in self.parameters:
-                if p.grad is not None:
-                    p.grad = _owned(p.grad, p)
-            self._place(self.w.leaves)
-            self.space.recycle(self._away)
-            self._away = None
+    @torch.no_grad()
+    def go(self, point: Vec, again: bool = False) -> None:
+        """Put the parameters at `point`.
+
+        Args:
+            point: where.
+            again: whether somebody will look at the point again; if not, it lets go of what it was made from.
+        """
+        if point is self.w:
+            return
+        leaves = point.collapse()
+        if self.in_place:
+            copy_into(self._buffer.leaves, self._home)
+        self.away = True
+        if not isinstance(leaves, Displaced):
+            self._place(leaves)
+            return
+        if self.in_place:
+            leaves.move()
+        else:
+            leaves.write(self._buffer)
+            self._place(self._buffer.leaves)
+        if not again:
+            leaves.release()
 
     def _place(self, leaves: Leaves) -> None:
-        for p, x in zip(self.parameters, leaves, strict=True):
-            p.data = x
+        """Put the parameters at these leaves."""
+        if self.in_place:
+            copy_into(self._home, tuple(leaves))
+        else:
+            for p, x in zip(self.parameters, leaves, strict=True):
+                p.data = x
+            self._stands_at = [x.data_ptr() for x in leaves]  # who swaps has plain tensors
+
+    def come_home(self) -> None:
+        """Put the parameters back where they were, if they are away; what lies in `.grad` stays there."""
+        if self.away:
+            gradients = self._gradients()
+            self._return()
+            for p, g in zip(self.parameters, gradients, strict=True):
+                p.grad = g
+
+    @torch.no_grad()
+    def _return(self) -> None:
+        if self.away:
+            self._place(self._buffer.leaves if self.in_place else self._home)
+            self.away = False
 
     def clear_gradients(self) -> None:
         """Empty every `.grad`, so that what lies there after a backward is the gradient of one point alone."""
         for p in self.parameters:
             p.grad = None
 
-    def take_gradients(self) -> Vec:
-        """Take the gradients out of `.grad`; a parameter without one counts as zero, and is remembered as such."""
-        gradients = []
-        for i, p in enumerate(self.parameters):
-            g = p.grad
-            self._received[i] |= g is not None
-            gradients.append(torch.zeros_like(p) if g is None else _owned(g, p))
-        self.clear_gradients()
-        return Vec(self.space, tuple(gradients))
-
     def bring_gradients_home(self) -> Vec:
-        """Take the gradients, and put the parameters back where they were."""
-        gradient = self.take_gradients()
-        self.come_home()
-        return gradient
+        """Take the gradients out of `.grad`, and put the parameters back where they were.
+
+        Returns:
+            The gradients.  A parameter without one counts as zero, and is remembered as such.
+        """
+        gradients = self._gradients()
+        self.clear_gradients()
+        self._return()
+        self._received = [before or g is not None for before, g in zip(self._received, gradients, strict=True)]
+        pairs = zip(gradients, self._home, strict=True)
+        return Vec(self.space, tuple(torch.zeros_like(x) if g is None else g for g, x in pairs))
+
+    def _gradients(self) -> list[Tensor | None]:
+        """Return what lies in `.grad`: dense, and in memory of its own; not the parameter's, nor a part of a bucket."""
+        gradients = [p.grad for p in self.parameters]
+        foreign = [
+            (i, g)
+            for i, (g, address) in enumerate(zip(gradients, self._stands_at, strict=True))
+            if g is not None
+            and (g.layout is not STRIDED or g._base is not None or (address and g.data_ptr() == address))
+        ]
+        for i, g in foreign:
+            gradients[i] = g.to_dense() if g.layout is not STRIDED else g.clone()
+        return gradients
 
     def put_gradients(self, gradient: Vec) -> None:
         """Put a gradient into `.grad`; a parameter that never received one keeps None, and so is not stepped."""
         for p, x, received in zip(self.parameters, gradient.collapse(), self._received, strict=True):
             p.grad = x if received else None
+        self._buffer.forget()
 
     def add(self, addend: Vec, factors: Sequence[float | Tensor]) -> None:
         """Add a multiple of `addend` to the weights, for each parameter its own; to those that received a gradient."""
@@ -95,13 +181,10 @@ class LiveParameters:
 
     def abandon(self) -> None:
         """Bring the parameters home and empty `.grad`: what lies there belongs to a step that is not taken."""
-        self.come_home()
+        self._return()
+        self._buffer.forget()
         self.clear_gradients()
 
 
-def _owned(g: Tensor, p: Tensor) -> Tensor:
-    """Return a dense gradient in memory of its own: not the parameter's, nor a bucket's that is used again."""
-    if g.layout is not torch.strided:
-        return g.to_dense()
-    viewed = g._base is not None  # noqa: SLF001  the one way to tell a view
-    return g.clone() if viewed or (g.data_ptr() == p.data_ptr() and g.numel()) else g
+def _differ(x: Tensor, y: Tensor) -> bool:
+    return (x.shape, x.stride(), x.dtype, x.device) != (y.shape, y.stride(), y.dtype, y.device)

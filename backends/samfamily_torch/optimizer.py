@@ -85,11 +85,11 @@ class SharpnessAware(torch.optim.Optimizer):
         # Optimizer.__init__ would make groups and a state of its own; __setstate__ sets up hooks and profiling alone.
         self.__setstate__({"base": base, "variant": variant})
         self._model = model
-        self._space = TorchSpace(0)
-        self._parameters: list[Tensor] = []
+        self._live = LiveParameters([], TorchSpace(0))
         self._state: State | None = None
         self._run: Run | None = None
-        self._info = StepInfo._make([*map(_scalar, (nan, nan, nan, 0, 0)), _scalar(0) > 0])
+        self._figures: tuple[Any, ...] = (nan, nan, nan, 0, 0)
+        self._info: StepInfo | None = None
         self._offer_rho()
 
     @property
@@ -110,6 +110,12 @@ class SharpnessAware(torch.optim.Optimizer):
     @property
     def info(self) -> StepInfo:
         """What the last step did.  A manual loop does not tell the losses: they are NaN, as all is before a step."""
+        if self._info is None:
+            loss, perturbed_loss, *others = self._figures
+            dual_norm, radius, gradients = map(_scalar, others)
+            self._info = StepInfo(
+                torch.as_tensor(loss), torch.as_tensor(perturbed_loss), dual_norm, radius, gradients, radius > 0
+            )
         return self._info
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -157,7 +163,7 @@ class SharpnessAware(torch.optim.Optimizer):
             live.abandon()
             raise
         self._finish(live, outcome)
-        return outcome.loss
+        return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- in a manual loop
 
@@ -277,28 +283,37 @@ class SharpnessAware(torch.optim.Optimizer):
 
     def _begin(self) -> tuple[LiveParameters, Variant, State]:
         """Return the parameters as they stand, the variant with the groups' rho, and its state."""
-        members = [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
-        if not members:
+        parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        if not parameters:
             raise RuntimeError("no parameter of the optimizer requires a gradient: there is nothing to step on")
-        parameters = [p for p, _ in members]
-        if len(parameters) != len(self._parameters) or any(map(is_not, parameters, self._parameters)):
-            before, self._space = self._parameters, TorchSpace(self._describe(parameters))
-            self._parameters = parameters
+        before = self._live.parameters
+        if len(parameters) != len(before) or any(map(is_not, parameters, before)):
+            self._live = LiveParameters(parameters, TorchSpace(self._describe(parameters)))
             if self._state is not None:
                 places = {id(p): i for i, p in enumerate(before)}
-                fresh = self.variant.init(LiveParameters(parameters, self._space).w)
+                fresh = self.variant.init(self._live.w)
                 self._state = carry(self._state, fresh, [places.get(id(p)) for p in parameters])
-        live = LiveParameters(parameters, self._space)
+        live = self._live
+        live.stand()
         state = self.variant.init(live.w) if self._state is None else self._state
-        return live, self.variant.with_rho(self._rho([group for _, group in members])), state
+        return live, self.variant.with_rho(self._rho()), state
 
-    def _rho(self, groups: Sequence[dict[str, Any]]) -> Any:
+    def _rho(self) -> Any:
         """Return the groups' rho: one for all, or a Vec of one for each parameter."""
         own = self.variant.radius.rho
+        groups = [group for group in self.param_groups if any(p.requires_grad for p in group["params"])]
         rhos = [own if "rho" in self.defaults else group.get("rho", own) for group in groups]
         if all(rho is rhos[0] or rho == rhos[0] for rho in rhos):
             return rhos[0]
-        return Vec(self._space, tuple(_scalar(check.radius("param_group['rho']", rho)) for rho in rhos))
+        return Vec(
+            self._live.space,
+            tuple(
+                _scalar(check.radius("param_group['rho']", rho))
+                for rho, group in zip(rhos, groups, strict=True)
+                for p in group["params"]
+                if p.requires_grad
+            ),
+        )
 
     def _describe(self, parameters: Sequence[Tensor]) -> list[Leaf]:
         """Return what the model and the groups tell of each parameter."""
@@ -316,20 +331,14 @@ class SharpnessAware(torch.optim.Optimizer):
             if not all("lr" in group for group in self.param_groups):
                 raise RuntimeError(f"{self.variant.name} adds at the learning rate, and a group has no 'lr': add one")
             rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+        state = settled(step.state)
         live.put_gradients(step.gradient)
         self.base.step()
         if step.addend is not None:
             live.add(step.addend, [-rates[id(p)] for p in live.parameters])
-        self._state = settled(step.state)
-        radius = _scalar(step.radius)
-        self._info = StepInfo(
-            loss=outcome.loss,
-            perturbed_loss=outcome.perturbed_loss,
-            dual_norm=_scalar(step.dual_norm),
-            radius=radius,
-            gradient_evaluations=_scalar(outcome.gradients),
-            active=radius > 0,
-        )
+        self._state = state
+        self._figures = (outcome.loss, outcome.perturbed_loss, step.dual_norm, step.radius, outcome.gradients)
+        self._info = None
 
     def _offer_rho(self) -> None:
         rho = self.variant.radius.rho

@@ -19,8 +19,8 @@ class Outcome(NamedTuple):
     """What a finished program leaves: its step, the loss at w and at the last point asked about, and what it cost."""
 
     step: Step
-    loss: Tensor
-    perturbed_loss: Tensor
+    loss: Any
+    perturbed_loss: Any
     gradients: int
 
 
@@ -67,8 +67,8 @@ class Run:
 
     def through(self, closure: Callable[[], Any]) -> Outcome:
         """Run the program to its end, calling `closure` wherever it asks for a gradient."""
+        self.live.clear_gradients()
         while self.step is None:
-            self.live.clear_gradients()
             if isinstance(self.request, HessianVector):
                 products = hessian_vector_product(closure, self.live.parameters, self.request.v.collapse())
                 self._send(Vec(self.live.space, tuple(products)))
@@ -109,5 +109,5 @@ def call(closure: Callable[[], Any], live: LiveParameters) -> Any:
     return loss
 
 
-def _figure(loss: Any) -> Tensor:
-    return loss.detach() if isinstance(loss, Tensor) else torch.as_tensor(loss)
+def _figure(loss: Any) -> Any:
+    return loss.detach() if isinstance(loss, Tensor) else loss

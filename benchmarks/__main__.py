@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "report": "train with SGD, SAM, ASAM and m-sharded SAM in PyTorch and JAX, and write one page about it",
+    "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
     "tune": "choose each method's radius on validation data held out from the training data",
 }
 

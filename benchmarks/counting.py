@@ -7,7 +7,7 @@ view, fresh memory or a profiler's mark, is not counted.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,7 +34,7 @@ class Count(TorchDispatchMode):
         self.bytes = 0
         self.names: Counter[str] = Counter()
 
-    def __enter__(self) -> "Count":
+    def __enter__(self) -> Self:
         """Begin to count, or go on."""
         super().__enter__()  # type: ignore[no-untyped-call]
         return self

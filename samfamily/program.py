@@ -141,8 +141,8 @@ def ask(result: T | Asking[T]) -> Asking[T]:
         The value.
     """
     if isgenerator(result):
-        return (yield from cast(Asking[T], result))
-    return cast(T, result)
+        return (yield from cast("Asking[T]", result))
+    return cast("T", result)
 
 
 def choose(predicate: Scalar, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Asking[Any]:

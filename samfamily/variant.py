@@ -131,7 +131,7 @@ class Variant:
 
     def with_rho(self, rho: Rho) -> Variant:
         r"""Return this variant with another \(\rho\): a number, a schedule, or a Vec of one number for each leaf."""
-        return replace(self, radius=replace(self.radius, rho=rho))
+        return self if rho is self.radius.rho else replace(self, radius=replace(self.radius, rho=rho))
 
     def within(self, ball: Ball) -> Variant:
         """Return this variant in another ball, such as `GSAM().within(Ball(p=inf, metric=Adaptive()))`."""

@@ -1,6 +1,7 @@
 """What a step asks of the machine besides gradients and the base optimizer: counted, never timed."""
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,11 +36,12 @@ def count(variant: Any, shape: tuple[int, ...], device: str = "cpu") -> tuple[in
     optimizer, counted = SharpnessAware(Still(parameters), variant), Count()
     for _ in range(3):
         counted = Count()
-        for part in (optimizer.first_step, lambda: optimizer.second_step(zero_grad=False)):
+        parts: list[Callable[..., None]] = [optimizer.first_step, optimizer.second_step]
+        for part in parts:
             for p in parameters:
                 p.grad = torch.full(shape, 0.1, device=device)
             with counted:
-                part()
+                part(zero_grad=False)
     return counted.calls, counted.passes(parameters), counted.reads
 
 

@@ -77,6 +77,7 @@ class BallAt:
         self.q = inf if p == 1 else 1.0 if p == inf else p / (p - 1)
         self.T, self.M = T, M
         self._last: tuple[Vec, Vec] | None = None
+        self._best: tuple[Vec, Vec] | None = None
 
     def dual_norm(self, d: Vec) -> Scalar:
         r"""Return \(\lVert T d\rVert_q\), the largest \(\langle d, e\rangle\) on the unit ball."""
@@ -84,10 +85,11 @@ class BallAt:
 
     def maximiser(self, d: Vec) -> Vec:
         r"""Return \(M\,T\,\mathrm{lmo}_p(T d)\), the unit ball's best answer to \(d\), or 0 at \(d = 0\)."""
-        u = self._scaled(d)
-        if self.p == 1:
-            return self.M * (self.T * vertex(u))
-        return self.M * (self.T * (u / u.norm(self.q)).signed_power(self.q - 1))
+        if self._best is None or self._best[0] is not d:
+            u = self._scaled(d)
+            lmo = vertex(u) if self.p == 1 else (u / u.norm(self.q)).signed_power(self.q - 1)
+            self._best = (d, self.M * (self.T * lmo))
+        return self._best[1]
 
     def _scaled(self, d: Vec) -> Vec:
         r"""Return \(T d\), computed once for a `d` whose norm and maximiser are both asked for."""

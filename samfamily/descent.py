@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from samfamily import check
+from samfamily.ball import BallAt
 from samfamily.program import Asking, HessianVector
 from samfamily.radius import Schedule
 from samfamily.space import Scalar, Vec
@@ -21,23 +22,31 @@ class Climb(NamedTuple):
 
     Attributes:
         w: the weights.
-        g: the gradient at w; None if neither ascent nor descent needs it.
+        g: the gradient at w; None if the descent does not need it.
         d: the direction climbed last.
-        dual_norm: \(\lVert d\rVert_*\) of that direction.
+        ball: the ball in which it climbed.
         rho: how far.
         centre: the ball's centre, w but for few rows.
-        epsilon: the perturbation \(\hat\epsilon\), seen from there.
         step: how many steps were taken before.
     """
 
     w: Vec
     g: Any
     d: Vec
-    dual_norm: Scalar
+    ball: BallAt
     rho: Scalar | Vec
     centre: Vec
-    epsilon: Vec
     step: Scalar
+
+    @property
+    def dual_norm(self) -> Scalar:
+        r"""\(\lVert d\rVert_*\)."""
+        return self.ball.dual_norm(self.d)
+
+    @property
+    def epsilon(self) -> Vec:
+        r"""The perturbation \(\hat\epsilon\), seen from the centre."""
+        return self.rho * self.ball.maximiser(self.d)
 
 
 class Descended(NamedTuple):
@@ -56,6 +65,8 @@ class Descent(ABC):
         gradients: how many gradients a climb costs here, the one at the perturbed point included.
         hessian_vector_products: how many of these a climb costs here.
         needs_gradient: whether the gradient at w is needed although the ascent may not hand it over.
+        looks_back: whether the climb is looked at once the gradient at its end is there; where it is not, the climb is
+            let go before that gradient is computed, and with it the memory of several vectors.
         stateful: whether the member has a memory.
         rests: whether the member has an idle face; without one even a radius of zero is climbed.
         adds: whether it makes an addend.
@@ -64,6 +75,7 @@ class Descent(ABC):
     gradients: ClassVar[int] = 1
     hessian_vector_products: ClassVar[int] = 0
     needs_gradient: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
     rests: ClassVar[bool] = True
 
@@ -77,8 +89,11 @@ class Descent(ABC):
         return ()
 
     @abstractmethod
-    def __call__(self, climb: Climb, h: Vec, memory: Any) -> Any:
-        """Return `Descended` after a climb whose end has gradient `h`, or a generator that returns it."""
+    def __call__(self, climb: Any, h: Vec, memory: Any) -> Any:
+        """Return `Descended` after a climb whose end has gradient `h`, or a generator that returns it.
+
+        `climb` is a `Climb`, or None where the member does not look back.
+        """
 
     def idle(self, g: Vec, memory: Any) -> Any:
         """Return `Descended` when there was no climb: the gradient at w itself."""
@@ -89,7 +104,9 @@ class Descent(ABC):
 class Perturbed(Descent):
     r"""The gradient at the perturbed point, \(\nabla L(w + \hat\epsilon)\), with \(\hat\epsilon\) held constant."""
 
-    def __call__(self, climb: Climb, h: Vec, memory: Any) -> Descended:
+    looks_back = False
+
+    def __call__(self, climb: Climb | None, h: Vec, memory: Any) -> Descended:
         """Return `h`."""
         return Descended(h, memory)
 
@@ -267,6 +284,7 @@ class Momentum(Descent):
     """
 
     mu: float = 0.9
+    looks_back = False
     stateful = True
 
     def __post_init__(self) -> None:
@@ -276,7 +294,7 @@ class Momentum(Descent):
         """Return a velocity of zero."""
         return Velocity(0.0 * w)
 
-    def __call__(self, climb: Climb, h: Vec, memory: Velocity) -> Descended:
+    def __call__(self, climb: Climb | None, h: Vec, memory: Velocity) -> Descended:
         """Return `h` and add it to the velocity."""
         return self.idle(h, memory)
 

@@ -9,7 +9,8 @@ A variant's program is a generator.  It *yields a request* and is *sent the answ
 | `Choice(predicate, then, otherwise)` | whether the predicate holds, a bool; or, by a driver that traces both, the
 result |
 
-and it returns a `Step`.  A driver knows how its framework answers and nothing else.
+and it returns a `Step`.  A driver knows how its framework answers and nothing else.  It may reuse the memory of a point
+that it has answered: a program that wants to look at the point again computes it again.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ def ask(result: T | Asking[T]) -> Asking[T]:
         The value.
     """
     if isgenerator(result):
-        return (yield from cast(Asking[T], result))
-    return cast(T, result)
+        return (yield from cast("Asking[T]", result))
+    return cast("T", result)
 
 
 def choose(predicate: Scalar, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Asking[Any]:
@@ -173,7 +174,9 @@ def choose(predicate: Scalar, then: Callable[[], Any], otherwise: Callable[[], A
     """
     answer = predicate if isinstance(predicate, bool) else (yield Choice(predicate, then, otherwise))
     if isinstance(answer, bool):
-        return (yield from ask(then() if answer else otherwise()))
+        chosen = then() if answer else otherwise()
+        del then, otherwise  # and with them what the chosen one lets go of while it runs
+        return (yield from ask(chosen))
     return answer
 
 

@@ -165,7 +165,7 @@ class Vec:
         return Vec(self.space, tuple(function(leaf, x) for leaf, x in pairs))
 
     def __add__(self, other: Vec) -> Vec:
-        x, y = (self, other) if _is_one(other.alpha) else (other, self)
+        x, y = (other, self) if _is_one(self.alpha) else (self, other)
         return Vec(self.space, self.space.axpby(x.alpha, x.leaves, y.alpha, y.leaves))
 
     def __sub__(self, other: Vec) -> Vec:
@@ -213,7 +213,9 @@ class Vec:
         r"""Return \(\lVert v\rVert_q\), \(q \in [1, \infty]\)."""
         if q in self._norms:
             return self._norms[q]
-        norm = abs(self.alpha) * self.space.norm(self.leaves, q)
+        norm = self.space.norm(self.leaves, q)
+        if not _is_one(self.alpha):
+            norm = abs(self.alpha) * norm
         if self.space.eager:
             self._norms[q] = norm
         return norm

@@ -11,6 +11,7 @@ Nothing else in the library decides anything about sharpness-aware minimisation.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -87,26 +88,33 @@ class Variant:
         if is_zero(rho) and self.descent.rests:
             climbs = False
         origin = w if centre is None else w + centre
-
-        def climb() -> Asking[tuple[Descended, Scalar]]:
-            along = d
-            for _ in range(self.ascent.steps - 1):
-                along = yield origin + rho * ball.maximiser(along)
-            epsilon = rho * ball.maximiser(along)
-            point = origin + epsilon
-            arrived = share_that_arrives(origin, point, epsilon)
-            h = yield point
-            done = Climb(w, g, along, ball.dual_norm(along), rho, origin, epsilon, state.step)
-            return (yield from ask(self.descent(done, h, state.descent))), arrived
-
-        def rest() -> Asking[tuple[Descended, Scalar]]:
-            gradient = g if g is not None else (yield origin)
-            return (yield from ask(self.descent.idle(gradient, state.descent))), share_that_arrives(w, w, 0.0 * w)
-
-        (gradient, descent, addend), arrived = yield from choose(climbs, climb, rest)
+        needed = g if self.descent.needs_gradient else None
+        choice = choose(
+            climbs,
+            partial(self._climb, Climb(w, needed, d, ball, rho, origin, state.step), state.descent),
+            partial(self._rest, g, origin, state.descent),
+        )
+        del d, g, needed, centre, site, M, ball, origin  # only the choice holds them now, and lets go when it can
+        (gradient, descent, addend), arrived = yield from choice
         farthest = 0.0 if climbs is False else rho.norm(inf) if isinstance(rho, Vec) else rho
         went = farthest if isinstance(climbs, bool) else w.space.where(climbs, farthest, 0.0)
         return Step(gradient, State(state.step + 1, ascent, mask, radius, descent), dual_norm, went, addend, arrived)
+
+    def _climb(self, climb: Climb, memory: Any) -> Asking[tuple[Descended, Scalar]]:
+        """Climb as often as the ascent says, and descend from the last point."""
+        for _ in range(self.ascent.steps - 1):
+            climb = climb._replace(d=(yield climb.centre + climb.epsilon))
+        epsilon, seen = climb.epsilon, climb if self.descent.looks_back else None
+        point = climb.centre + epsilon
+        arrived = share_that_arrives(climb.centre, point, epsilon)
+        del climb, epsilon
+        h = yield point
+        return (yield from ask(self.descent(seen, h, memory))), arrived
+
+    def _rest(self, g: Vec | None, origin: Vec, memory: Any) -> Asking[tuple[Descended, Scalar]]:
+        """Descend with the gradient at w, asking for it where the ascent did not."""
+        gradient = g if g is not None else (yield origin)
+        return (yield from ask(self.descent.idle(gradient, memory))), share_that_arrives(origin, origin, 0.0 * origin)
 
     def sharded(self, m: int) -> Variant:
         r"""Return this variant with `m` examples to a perturbation (m-sharpness, arXiv 2010.01412, section 4.1).
@@ -128,7 +136,7 @@ class Variant:
 
     def with_rho(self, rho: Rho) -> Variant:
         r"""Return this variant with another \(\rho\): a number, a schedule, or a Vec of one number for each leaf."""
-        return replace(self, radius=replace(self.radius, rho=rho))
+        return self if rho is self.radius.rho else replace(self, radius=replace(self.radius, rho=rho))
 
     def within(self, ball: Ball) -> Variant:
         """Return this variant in another ball, such as `GSAM().within(Ball(p=inf, metric=Adaptive()))`."""

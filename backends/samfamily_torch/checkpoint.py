@@ -43,9 +43,9 @@ def unpack(packed: Any, like: Any) -> Any:
 
 
 def settled(memory: Any) -> Any:
-    """Return a memory with every Vec's scalar multiplied in, as it comes back from a checkpoint."""
+    """Return a memory with every Vec computed and its scalar multiplied in, as it comes back from a checkpoint."""
     if isinstance(memory, Vec):
-        return memory.collapsed()
+        return Vec(memory.space, tuple(memory.collapse()))
     if isinstance(memory, tuple):
         parts = [settled(part) for part in memory]
         return type(memory)(*parts) if hasattr(memory, "_fields") else tuple(parts)

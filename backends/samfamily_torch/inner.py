@@ -85,7 +85,7 @@ def inner_gap(
 
     def answer(point: Vec) -> tuple[Any, Vec]:
         live.clear_gradients()
-        live.go(point)
+        live.go(point, again=True)
         return call(lambda: closure(*batch), live), live.bring_gradients_home()
 
     try:

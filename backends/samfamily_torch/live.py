@@ -1,8 +1,8 @@
 """The live parameters: where they stand, how they are moved to a point, and how they come home bitwise.
 
-A step never adds and subtracts.  While the parameters are away, each `param.data` *is* the perturbed tensor and the
-weights lie untouched in their own storage; coming home swaps that storage back, at its old address.  Where others hold
-on to the storage the weights lie in a copy instead, and everything is written in place.
+A step never adds and subtracts.  While the parameters are away, each `param.data` *is* a perturbed tensor and the
+weights lie untouched in their own storage; coming home swaps that storage back, at its old address.  Where somebody may
+know a parameter by its address (`why_in_place`), the weights are saved, overwritten and copied back instead.
 """
 
 from __future__ import annotations
@@ -14,11 +14,38 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from samfamily.space import Leaves, Vec
-from samfamily_torch.space import TorchSpace
+from samfamily_torch.foreach import copy_into
+from samfamily_torch.space import Displaced, TorchSpace
+
+STRIDED = torch.strided
+
+
+def why_in_place(leaves: Leaves) -> str:
+    """Return why these parameters must be perturbed in their own memory; empty where their tensors may be swapped.
+
+    A swap takes no pass over memory, but who knows a parameter by its memory does not see it.
+    """
+    if being_captured(leaves):
+        return "the step is being captured, and what was captured knows memory by its address"
+    for x in leaves:
+        if type(x) is not Tensor:
+            return f"a {type(x).__name__} is more than the memory of one tensor"
+        if x.untyped_storage().nbytes() != x.nbytes:
+            return "a parameter is a part of memory that others know as a whole, like the flat weights of an RNN"
+    return ""
+
+
+def being_captured(leaves: Leaves) -> bool:
+    """Tell whether the step is being recorded as a CUDA graph or by torch.compile."""
+    on_cuda = bool(leaves) and leaves[0].device.type == "cuda"
+    return torch.compiler.is_compiling() or (on_cuda and torch.cuda.is_current_stream_capturing())
 
 
 class LiveParameters:
-    """The trainable parameters of an optimizer during one step.
+    """The trainable parameters of an optimizer, from step to step.
+
+    Fresh memory costs a CPU more than a pass over it, and what an accelerator has captured knows addresses: so there is
+    one copy of the parameters that is kept, in which they stand while they are away, or the weights while they are.
 
     Args:
         parameters: the parameters, in the optimizer's order.
@@ -26,70 +53,124 @@ class LiveParameters:
 
     Attributes:
         w: the weights at home, as a Vec.
+        in_place: why the parameters are perturbed in their own memory; empty where they are not.
+        away: whether the parameters are not at home.
     """
 
     w: Vec
+    in_place: str
+    away: bool
 
     def __init__(self, parameters: Sequence[Tensor], space: TorchSpace) -> None:
         self.parameters = parameters
         self.space = space
-        self.w = Vec(space, tuple(p.data if _can_be_swapped(p) else p.detach().clone() for p in parameters))
-        self._away: Leaves | None = None
-        self._received = [False] * len(parameters)
+        self.away = False
+        self._home: Leaves = ()
+        self._settle()
+        self.stand()
 
-    @property
-    def away(self) -> bool:
-        """Whether the parameters are not at home."""
-        return self._away is not None
+    def stand(self) -> None:
+        """Begin a step: take the parameters as they stand for home."""
+        if not self._plain or [p.data_ptr() for p in self.parameters] != self._stands_at:
+            self._settle()
+        if not self.in_place and being_captured(self._home):
+            self.in_place = why_in_place(self._home)
+        self.w = Vec(self.space, self._home)
+        self.space.home = self._home
+        self._received = [False] * len(self._home)
 
-    def go(self, point: Vec) -> None:
-        """Put the parameters at `point`, whose leaves are spare memory once the parameters have come home."""
-        if point is not self.w:
-            self._away = point.collapse()
-            self._place(self._away)
+    def _settle(self) -> None:
+        """Look where the parameters' memory is: the first time, and after somebody moved it."""
+        home = tuple(p.data for p in self.parameters)
+        if not self._home or any(map(_differ, home, self._home)):
+            self._copy = tuple(torch.empty_like(x) for x in home)
+        self._home = home
+        self._plain = all(type(x) is Tensor for x in home)
+        self._stands_at = [x.data_ptr() if self._plain else 0 for x in home]
+        self.in_place = why_in_place(home)
 
-    def come_home(self) -> None:
-        """Put the parameters back where they were, if they are away."""
-        if self._away is not None:
-            for p in self.parameters:
-                if p.grad is not None:
-                    p.grad = _owned(p.grad, p)
-            self._place(self.w.leaves)
-            self.space.recycle(self._away)
-            self._away = None
+    @torch.no_grad()
+    def go(self, point: Vec, again: bool = False) -> None:
+        """Put the parameters at `point`.
+
+        Args:
+            point: where.
+            again: whether somebody will look at the point again; if not, it lets go of what it was made from.
+        """
+        if point is self.w:
+            return
+        leaves = point.collapse()
+        if self.in_place:
+            copy_into(self._copy, self._home)
+        self.away = True
+        if not isinstance(leaves, Displaced):
+            self._place(leaves)
+            return
+        leaves.write(self._home if self.in_place else self._copy)
+        self._place(self._home if self.in_place else self._copy)
+        if not again:
+            leaves.release()
 
     def _place(self, leaves: Leaves) -> None:
-        for p, x in zip(self.parameters, leaves, strict=True):
-            if _can_be_swapped(p):
+        """Put the parameters at these leaves."""
+        if not self.in_place:
+            for p, x in zip(self.parameters, leaves, strict=True):
                 p.data = x
-            else:
-                with torch.no_grad():
-                    p.copy_(x)
+            self._stands_at = [x.data_ptr() for x in leaves]  # who swaps has plain tensors
+        elif leaves is not self._home:
+            copy_into(self._home, tuple(leaves))
         increment_version(self.parameters)  # a graph of the point before must not be run backwards from here
         torch.clear_autocast_cache()  # holds casts of what the parameters were
+
+    def come_home(self) -> None:
+        """Put the parameters back where they were, if they are away; what lies in `.grad` stays there."""
+        if self.away:
+            gradients = self._gradients()
+            self._return()
+            for p, g in zip(self.parameters, gradients, strict=True):
+                p.grad = g
+
+    @torch.no_grad()
+    def _return(self) -> None:
+        if self.away:
+            self._place(self._copy if self.in_place else self._home)
+            self.away = False
 
     def clear_gradients(self) -> None:
         """Empty every `.grad`, so that what lies there after a backward is the gradient of one point alone."""
         for p in self.parameters:
             p.grad = None
 
-    def take_gradients(self, unscale: float | Tensor = 1.0) -> Vec:
-        """Take the gradients out of `.grad`, times `unscale`; a parameter without one counts as zero."""
-        gradients = []
-        for i, p in enumerate(self.parameters):
-            g = p.grad
-            self._received[i] |= g is not None
-            gradients.append(torch.zeros_like(p) if g is None else _owned(g, p))
-        self.clear_gradients()
-        if not (isinstance(unscale, float) and unscale == 1):
-            gradients = [g * unscale for g in gradients]
-        return Vec(self.space, tuple(gradients))
-
     def bring_gradients_home(self, unscale: float | Tensor = 1.0) -> Vec:
-        """Take the gradients, and put the parameters back where they were."""
-        gradient = self.take_gradients(unscale)
-        self.come_home()
-        return gradient
+        """Take the gradients out of `.grad`, times `unscale`, and put the parameters back where they were.
+
+        Args:
+            unscale: the reciprocal of a loss scale.
+
+        Returns:
+            The gradients.  A parameter without one counts as zero, and is remembered as such.
+        """
+        gradients = self._gradients()
+        self.clear_gradients()
+        self._return()
+        self._received = [before or g is not None for before, g in zip(self._received, gradients, strict=True)]
+        taken = [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, self._home, strict=True)]
+        if not (isinstance(unscale, float) and unscale == 1):
+            taken = [g * unscale for g in taken]
+        return Vec(self.space, tuple(taken))
+
+    def _gradients(self) -> list[Tensor | None]:
+        """Return what lies in `.grad`: dense, and in memory of its own; not the parameter's, nor a part of a bucket."""
+        gradients = [p.grad for p in self.parameters]
+        foreign = [
+            (i, g)
+            for i, (g, address) in enumerate(zip(gradients, self._stands_at, strict=True))
+            if g is not None
+            and (g.layout is not STRIDED or g._base is not None or (address and g.data_ptr() == address))
+        ]
+        for i, g in foreign:
+            gradients[i] = g.to_dense() if g.layout is not STRIDED else g.clone()
+        return gradients
 
     def put_gradients(self, gradient: Vec) -> None:
         """Put a gradient into `.grad`; a parameter that never received one keeps None, and so is not stepped."""
@@ -105,22 +186,9 @@ class LiveParameters:
 
     def abandon(self) -> None:
         """Bring the parameters home and empty `.grad`: what lies there belongs to a step that is not taken."""
-        self.come_home()
+        self._return()
         self.clear_gradients()
 
 
-def _can_be_swapped(p: Tensor) -> bool:
-    """Tell whether `p.data` may become another tensor: not where others hold on to the storage.
-
-    FSDP2 does, whose parameters are DTensors, and a CUDA graph that is being captured.  Such a parameter is written to,
-    and comes home from a copy.
-    """
-    return type(p.data) is Tensor and not (p.is_cuda and torch.cuda.is_current_stream_capturing())
-
-
-def _owned(g: Tensor, p: Tensor) -> Tensor:
-    """Return a dense gradient in memory of its own: not the parameter's, nor a bucket's that is used again."""
-    if g.layout is not torch.strided:
-        return g.to_dense()
-    viewed = g._base is not None  # noqa: SLF001  the one way to tell a view
-    return g.clone() if viewed or (g.data_ptr() == p.data_ptr() and g.numel()) else g
+def _differ(x: Tensor, y: Tensor) -> bool:
+    return (x.shape, x.stride(), x.dtype, x.device) != (y.shape, y.stride(), y.dtype, y.device)

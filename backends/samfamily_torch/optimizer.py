@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import nan
 from operator import is_not
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from warnings import warn
 
 import torch
@@ -38,6 +38,17 @@ from samfamily_torch.precision import (
 from samfamily_torch.run import NotFiniteError, Outcome, Run
 from samfamily_torch.scene import Scene, Stage
 from samfamily_torch.space import TorchSpace
+
+
+class Figures(NamedTuple):
+    """What becomes a `StepInfo` when somebody looks at it: numbers, or 0-d tensors that nobody has read."""
+
+    loss: Any
+    perturbed_loss: Any
+    dual_norm: Any
+    radius: Any
+    gradients: Any
+    effective_radius: Any
 
 
 class SharpnessAware(ManualLoop):
@@ -84,6 +95,8 @@ class SharpnessAware(ManualLoop):
 
     base: torch.optim.Optimizer
     variant: Variant
+    _figures: Figures
+    _info: StepInfo | None  # made of the figures when somebody looks
     _step_supports_amp_scaling = True  # so that a GradScaler tells when it is the one who calls step, see precision.py
 
     def __init__(
@@ -116,12 +129,11 @@ class SharpnessAware(ManualLoop):
         self._on_nonfinite, self._replay_random = on_nonfinite, replay_random
         self._skipped: Any = 0
         self._warned = False
-        self._space = TorchSpace(0)
-        self._parameters: Sequence[Tensor] = []  # those of the last step that was begun, and of `_space`
+        self._live = LiveParameters([], TorchSpace(0))  # those of the last step that was begun
         self._remembered: Sequence[Tensor] = []  # those of the last step that was taken, and of `_state`
         self._state: State | None = None
         self._run = self._scaler = None
-        self._info = StepInfo._make([*map(_scalar, (nan, nan, nan, 0, 0)), _scalar(0) > 0, *map(_scalar, (0, 0))])
+        self._tell(Figures(nan, nan, nan, 0, 0, 0))
         self._offer_rho()
 
     @property
@@ -142,6 +154,10 @@ class SharpnessAware(ManualLoop):
     @property
     def info(self) -> StepInfo:
         """What the last step did.  A manual loop does not tell the losses: they are NaN, as all is before a step."""
+        if self._info is None:
+            loss, perturbed_loss = map(torch.as_tensor, self._figures[:2])
+            dual_norm, radius, gradients, left, skipped = map(_scalar, (*self._figures[2:], self._skipped))
+            self._info = StepInfo(loss, perturbed_loss, dual_norm, radius, gradients, radius > 0, left, skipped)
         return self._info
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -205,7 +221,7 @@ class SharpnessAware(ManualLoop):
             live.abandon()
             raise
         self._finish(live, outcome, scaler, scale)
-        return outcome.loss
+        return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- one step's frame
 
@@ -215,9 +231,10 @@ class SharpnessAware(ManualLoop):
         if not members:
             raise RuntimeError("no parameter of the optimizer requires a gradient: there is nothing to step on")
         parameters = [p for p, _ in members]
-        if others(parameters, self._parameters):
-            self._parameters, self._space = parameters, TorchSpace(self._describe(parameters))
-        live, state = LiveParameters(parameters, self._space), self._state
+        if others(parameters, self._live.parameters):
+            self._live = LiveParameters(parameters, TorchSpace(self._describe(parameters)))
+        live, state = self._live, self._state
+        live.stand()
         if state is None:
             state = self.variant.init(live.w)
         elif others(parameters, self._remembered):
@@ -231,7 +248,7 @@ class SharpnessAware(ManualLoop):
         rhos = [own if "rho" in self.defaults else group.get("rho", own) for group in groups]
         if all(rho is rhos[0] or rho == rhos[0] for rho in rhos):
             return rhos[0]
-        return Vec(self._space, tuple(_scalar(check.radius("param_group['rho']", rho)) for rho in rhos))
+        return Vec(self._live.space, tuple(_scalar(check.radius("param_group['rho']", rho)) for rho in rhos))
 
     def _every_parameter(self) -> list[Tensor]:
         """Return the parameters of all groups, also the frozen ones, in order."""
@@ -248,18 +265,20 @@ class SharpnessAware(ManualLoop):
     def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> None:
         """Step the base optimizer with the gradient that the variant made, and only then move the state on."""
         step: Step = outcome.step
-        here = outcome.finite.device.type in {"cpu", "meta"}  # there, what is not finite has raised already
+        here = isinstance(outcome.finite, float)  # then what is not finite has raised already
         blind = scaler is None and not self.variant.stateful and step.addend is None and decides_by_itself(self.base)
         if not here and not blind and not bool(outcome.finite == 1):
-            self._skip(live, NotFiniteError(outcome.loss, "w or the perturbed point"), scaler)
+            error = NotFiniteError(outcome.loss, "w or the perturbed point", outcome.gradients)
+            self._skip(live, error, scaler)
             return
         rates: dict[int, Any] = {}
         if step.addend is not None:
             if not all("lr" in group for group in self.param_groups):
                 raise RuntimeError(f"{self.variant.name} adds at the learning rate, and a group has no 'lr': add one")
             rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+        state = settled(step.state)  # before the weights move, on which a part of it may lean
         live.put_gradients(scale * step.gradient)
-        if not here and blind:
+        if blind and isinstance(outcome.finite, Tensor):
             finite = (outcome.finite == 1).to(torch.float64)
             self._skipped = self._skipped + (1 - finite)
             step_if(finite, self.base)
@@ -267,18 +286,9 @@ class SharpnessAware(ManualLoop):
             step_through(scaler, self.base)
         if step.addend is not None:
             live.add(step.addend, [-rates[id(p)] for p in live.parameters])
-        self._state, self._remembered = settled(step.state), live.parameters
-        radius = _scalar(step.radius)
-        self._info = StepInfo(
-            loss=outcome.loss,
-            perturbed_loss=outcome.perturbed_loss,
-            dual_norm=_scalar(step.dual_norm),
-            radius=radius,
-            gradient_evaluations=_scalar(outcome.gradients),
-            active=radius > 0,
-            effective_radius=_scalar(step.effective_radius),
-            skipped=_scalar(self._skipped),
-        )
+        self._state, self._remembered = state, live.parameters
+        told = outcome.loss, outcome.perturbed_loss, step.dual_norm, step.radius
+        self._tell(Figures(*told, outcome.gradients, step.effective_radius))
         self._warn_of_rounding()
 
     def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:
@@ -288,30 +298,26 @@ class SharpnessAware(ManualLoop):
             raise error
         tell_overflow(scaler, self.base, live)
         self._skipped = self._skipped + 1
-        nothing, inactive = _scalar(0), _scalar(0) > 0
-        self._info = self._info._replace(
-            loss=error.loss,
-            perturbed_loss=error.loss,
-            radius=nothing,
-            effective_radius=nothing,
-            active=inactive,
-            skipped=_scalar(self._skipped),
-        )
+        self._tell(Figures(error.loss, error.loss, nan, 0, error.gradients, 0))
         return error.loss
 
     def _raises(self, scaler: GradScaler | None) -> bool:
         """Whether what is not finite is an error; where a scaler is on it is none, but why the scale is lowered."""
         return self._on_nonfinite == "raise" and (scaler is None or not scaler.is_enabled())
 
+    def _tell(self, figures: Figures) -> None:
+        """Keep what the step has to tell; nothing is computed until somebody looks at `info`."""
+        self._figures, self._info = figures, None
+
     def _warn_of_rounding(self) -> None:
         """Warn once where less than half of the perturbation is left by rounding; where that can be read at no cost."""
-        info = self._info
-        if self._warned or info.radius.device.type != "cpu" or info.effective_radius.device.type != "cpu":
+        radius, left = self._figures.radius, self._figures.effective_radius
+        if self._warned or any(isinstance(x, Tensor) and x.device.type != "cpu" for x in (radius, left)):
             return
-        if info.effective_radius < 0.5 * info.radius:
+        if left < 0.5 * radius:
             self._warned = True
             warn(
-                f"of a perturbation of radius {info.radius:.3g} only {info.effective_radius:.3g} is left in the "
+                f"of a perturbation of radius {radius:.3g} only {left:.3g} is left in the "
                 "weights' precision: keep the weights in float32, as torch.autocast does, or raise rho",
                 stacklevel=4,
             )
@@ -328,8 +334,10 @@ class SharpnessAware(ManualLoop):
         """Return everything, so that copies and pickles are whole: `Optimizer` keeps three entries."""
         if self._run is not None:
             raise RuntimeError("a manual step is in progress: finish it with step() before copying")
-        # A scheduler wraps the `step` of the one instance that it schedules; a scaler is the last manual step's.
-        return {key: value for key, value in self.__dict__.items() if key != "step"} | {"_scaler": None}
+        # A scheduler wraps the `step` of the one instance that it schedules; a scaler is the last manual step's; and
+        # where memory lies is another matter for a copy.
+        state = {key: value for key, value in self.__dict__.items() if key != "step"}
+        return state | {"_scaler": None, "_live": LiveParameters([], TorchSpace(0))}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's `state_dict` with one more entry, `"samfamily"`: the variant's name and state.
@@ -378,14 +386,12 @@ class SharpnessAware(ManualLoop):
             )
         whose = saved.get("parameters", [i for i, p in enumerate(every) if p.requires_grad])
         parameters = [every[i] for i in whose]
-        space = TorchSpace(self._describe(parameters))
-        state = None
-        if saved["state"] is not None:
-            state = unpack(saved["state"], self.variant.init(LiveParameters(parameters, space).w))
+        live = LiveParameters(parameters, TorchSpace(self._describe(parameters)))
+        state = None if saved["state"] is None else unpack(saved["state"], self.variant.init(live.w))
         self.base.load_state_dict({key: value for key, value in state_dict.items() if key != "samfamily"})
         self._state, self._run = state, None
-        self._parameters, self._remembered, self._space = parameters, parameters, space
-        self._skipped = saved.get("skipped", 0)
+        self._live, self._remembered = live, parameters
+        self._skipped, self._info = saved.get("skipped", 0), None
         self._offer_rho()
 
 

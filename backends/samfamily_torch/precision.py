@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
+from samfamily_torch.foreach import read
 from samfamily_torch.live import LiveParameters
+
+
+def is_finite(x: float | Tensor) -> bool | Tensor:
+    """Tell whether a number is finite; an accelerator keeps the answer, and a number on `meta` counts as finite."""
+    x = read(x)
+    if isinstance(x, Tensor):
+        return x.is_meta or torch.isfinite(x)
+    return isfinite(x)
 
 
 def loss_scale(scaler: GradScaler | None, live: LiveParameters) -> float | Tensor:

@@ -14,6 +14,7 @@ from samfamily.space import Vec
 from samfamily.variant import Variant
 from samfamily_torch.hessian import hessian_vector_product
 from samfamily_torch.live import LiveParameters
+from samfamily_torch.precision import is_finite
 from samfamily_torch.scene import Scene
 
 
@@ -24,10 +25,10 @@ class Outcome(NamedTuple):
     """
 
     step: Step
-    loss: Tensor
-    perturbed_loss: Tensor
+    loss: Any
+    perturbed_loss: Any
     gradients: int
-    finite: Tensor
+    finite: float | Tensor
 
 
 class NotFiniteError(FloatingPointError):
@@ -36,14 +37,15 @@ class NotFiniteError(FloatingPointError):
     Args:
         loss: the loss of that pass.
         where: at which point.
+        gradients: how many were computed before it was noticed.
     """
 
-    def __init__(self, loss: Tensor, where: str) -> None:
+    def __init__(self, loss: Any, where: str, gradients: float) -> None:
         super().__init__(
-            f"the loss at {where} is {loss.item():.6g}, or its gradient is not finite: lower the learning rate or rho, "
+            f"the loss at {where} is {float(loss):.6g}, or its gradient is not finite: lower the learning rate or rho, "
             'look at the data, or let such steps be skipped with on_nonfinite="skip"'
         )
-        self.loss = loss
+        self.loss, self.gradients = torch.as_tensor(loss), gradients
 
 
 class Run:
@@ -81,9 +83,9 @@ class Run:
         self.waiting = False
         self.entries = 0
         self.most_entries = variant.gradients_besides_w
-        self._losses: list[Tensor] = []
-        self._loss_at_w = torch.tensor(nan)
-        self._finite = torch.tensor(data=True)
+        self._losses: list[Any] = []
+        self._loss_at_w: Any = nan
+        self._finite: bool | Tensor = True
         self._send(None)
 
     @property
@@ -100,18 +102,18 @@ class Run:
         Raises:
             NotFiniteError: the loss or the gradient is not finite, and lies where that can be read at no cost.
         """
-        told = torch.tensor(nan) if loss is None else loss
+        told: Any = nan if loss is None else loss
         if self.at_w or not self._losses:
             self._loss_at_w = told
         self._losses.append(told)
         where = "w" if self.at_w else "the perturbed point"
         self.waiting = False
         gradient = self.live.bring_gradients_home(self.unscale)
-        finite = torch.isfinite(gradient.norm(2))
+        finite = is_finite(gradient.norm(2))
         if loss is not None:
-            finite = finite & torch.isfinite(loss).to(finite.device)
-        if finite.device.type == "cpu" and not finite:
-            raise NotFiniteError(told, where)
+            finite = finite & is_finite(loss)
+        if finite is False:
+            raise NotFiniteError(told, where, len(self._losses))
         self._finite = self._finite & finite
         self._send(gradient)
 
@@ -156,7 +158,7 @@ class Run:
     def outcome(self) -> Outcome:
         """Return what the finished program leaves."""
         assert self.step is not None
-        finite = self._finite.to(torch.float64)
+        finite = self._finite.to(torch.float64) if isinstance(self._finite, Tensor) else 1.0
         return Outcome(self.step, self._loss_at_w, self._losses[-1], len(self._losses), finite)
 
     def _send(self, answer: Vec | None) -> None:

@@ -5,54 +5,59 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from math import inf, pi
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from samfamily.space import Array, Leaf, Leaves, Scalar, Space
+from samfamily.space import SMALLEST_NORMAL, Array, Leaf, Leaves, Scalar, Space
+from samfamily_torch.foreach import Tensors, add_into, beyond, read, two_norm, two_norms
 
 
 class TorchSpace(Space):
     """The space of tuples of tensors.
 
-    A fresh allocation costs more than a pass over memory on a CPU, so leaves that are out of use can be handed back
-    with `recycle`, and become the next sum.
-
     Args:
         leaves: one `Leaf` for each tensor, or how many of them there are if nothing is known of them.
+
+    Attributes:
+        home: leaves of the live parameters; a sum on them is `Displaced`.
     """
+
+    home: Leaves | None = None
 
     def __init__(self, leaves: int | Sequence[Leaf]) -> None:
         self.leaves = (Leaf(),) * leaves if isinstance(leaves, int) else tuple(leaves)
-        self._spare: Leaves | None = None
-
-    def recycle(self, x: Leaves) -> None:
-        """Take back leaves that nobody will read again."""
-        self._spare = x
 
     def scale(self, a: Scalar, x: Leaves) -> Leaves:
         """See `Space.scale`."""
-        a = _read(a)
-        return tuple((u.double() * a).to(u.dtype) if _beyond(a, u) else (a * u).to(u.dtype) for u in x)
+        a = read(a)
+        if isinstance(a, Tensor) or beyond(a, x):
+            return tuple((u.double() * a).to(u.dtype) if beyond(a, (u,)) else (a * u).to(u.dtype) for u in x)
+        return tuple(torch._foreach_mul(tuple(x), a))
 
     def axpby(self, a: Scalar, x: Leaves, b: Scalar, y: Leaves) -> Leaves:
         """See `Space.axpby`."""
+        a, x = read(a), tuple(x)
         if not (isinstance(b, int | float) and b == 1):
             y = self.scale(b, y)
-        out, self._spare = self._spare or tuple(torch.empty_like(v) for v in y), None
-        a = _read(a)
-        for u, v, o in zip(x, y, out, strict=True):
-            if _beyond(a, v):
-                o.copy_(v.double() + u.double() * a)
-            elif isinstance(a, Tensor):
-                torch.addcmul(v, u, a, out=o)
-            else:
-                torch.add(v, u, alpha=a, out=o)
-        return out
+            add_into(y, a, x, y)
+            return y
+        if y is self.home:
+            displaced: Any = Displaced(a, x, y)
+            return displaced
+        y = tuple(y)
+        if isinstance(a, Tensor) or beyond(a, y):
+            out = tuple(torch.empty_like(v) for v in y)
+            add_into(out, a, x, y)
+            return out
+        return _in_dtypes(torch._foreach_add(y, x, alpha=a), y)
 
     def multiply(self, x: Leaves, y: Leaves) -> Leaves:
         """See `Space.multiply`."""
-        return tuple((u * v).to(v.dtype) for u, v in zip(x, y, strict=True))
+        if not all(isinstance(u, Tensor) for u in x):
+            return tuple((u * v).to(v.dtype) for u, v in zip(x, y, strict=True))
+        return _in_dtypes(torch._foreach_mul(tuple(x), tuple(y)), y)
 
     def inner(self, x: Leaves, y: Leaves) -> Scalar:
         """See `Space.inner`."""
@@ -66,9 +71,10 @@ class TorchSpace(Space):
         filled = [u for u in x if u.numel()]
         if not filled:
             return torch.zeros((), dtype=torch.float64)
-        if q == 2 and (filled[0].device.type == "cpu" or all(u.dtype is not torch.float64 for u in filled)):
-            n = torch.linalg.vector_norm(torch.stack([_two_norm(u) for u in filled]))
-            if n.device.type != "cpu" or 1e-15 < n < 1e15:
+        cpu = filled[0].device.type == "cpu"
+        if q == 2 and (cpu or all(u.dtype is not torch.float64 for u in filled)):
+            n = read(two_norm(two_norms(filled)))
+            if isinstance(n, Tensor) or 1e-15 < n < 1e15:
                 return n
         largest = torch.stack([_largest(u) for u in filled]).max()
         if q == inf:
@@ -82,7 +88,17 @@ class TorchSpace(Space):
 
     def where(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         """See `Space.where`."""
+        if isinstance(condition, bool):
+            return a if condition else b
         return torch.where(condition, a, b)
+
+    def divide(self, a: Scalar, b: Scalar) -> Scalar:
+        """See `Space.divide`."""
+        a, b = read(a), read(b)
+        if not isinstance(b, Tensor):
+            return super().divide(a, b)
+        quotient = b.reciprocal() if isinstance(a, float) and a == 1 else a / b
+        return torch.where(b > SMALLEST_NORMAL, quotient, 0.0)
 
     def rounding(self, x: Leaves) -> float:
         """See `Space.rounding`."""
@@ -104,26 +120,50 @@ class TorchSpace(Space):
         return (torch.sqrt(-2 * torch.log(u)) * torch.cos(2 * pi * v)).to(like.dtype)
 
 
-def _read(a: Scalar) -> Scalar:
-    """Return a scalar on a CPU as a number, which costs nothing there; elsewhere it stays where it is."""
-    return a.item() if isinstance(a, Tensor) and a.device.type == "cpu" else a
+class Displaced(Sequence[Tensor]):
+    """The leaves of a x + w, where w are those of the live parameters: computed when they are looked at.
+
+    Whoever only wants the parameters to stand there has them written into memory that is there already.
+    """
+
+    def __init__(self, a: Scalar, x: Leaves, w: Leaves) -> None:
+        self._sum: tuple[Scalar, Leaves, Leaves] | None = (a, x, w)
+        self._leaves: Leaves | None = None
+
+    def write(self, out: Leaves) -> None:
+        """Write them into `out`, which may be w itself."""
+        add_into(out, *self._terms)
+
+    def release(self) -> None:
+        """Let go of everything: nobody looks at this point again."""
+        self._sum = self._leaves = None
+
+    @property
+    def _terms(self) -> tuple[Scalar, Leaves, Leaves]:
+        if self._sum is None:
+            raise RuntimeError("a point that the program had its gradient at was let go: compute it again, w + epsilon")
+        return self._sum
+
+    def __len__(self) -> int:
+        return len(self._terms[2])
+
+    def __getitem__(self, i: Any) -> Any:
+        if self._leaves is None:
+            a, x, w = self._terms
+            self._leaves = tuple(torch.empty_like(v) for v in w)
+            add_into(self._leaves, a, x, w)
+        return self._leaves[i]
 
 
-def _beyond(a: Scalar, u: Tensor) -> bool:
-    """Tell whether a scalar may be out of a leaf's range where a u is not, as rho / n of a tiny gradient is."""
-    return u.dtype is torch.float16 if isinstance(a, Tensor) else abs(a) > torch.finfo(u.dtype).max
+def _in_dtypes(x: Tensors, y: Leaves) -> Leaves:
+    """Return the leaves of x in the dtypes of y."""
+    return tuple(u if u.dtype is v.dtype else u.to(v.dtype) for u, v in zip(x, y, strict=True))
 
 
 def _wide(x: Sequence[Tensor]) -> Leaves:
     """Return the leaves in float32 or the widest of their dtypes: a scalar that fits one would overflow another."""
     dtype = reduce(torch.promote_types, (u.dtype for u in x), torch.float32)
     return tuple(u.to(dtype) for u in x)
-
-
-def _two_norm(x: Tensor) -> Tensor:
-    """Return one leaf's 2-norm: accumulated in its own precision or float32 on a CPU, in float64 elsewhere."""
-    narrowest = torch.float32 if x.device.type == "cpu" else torch.float64
-    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, narrowest)).double()
 
 
 def _largest(x: Tensor) -> Tensor:

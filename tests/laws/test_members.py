@@ -149,8 +149,8 @@ def state(member: Ascent, step: int, seed: int) -> State:
 
 
 def climb(loss: Loss, seed: int, g: Vec | None) -> Climb:
-    w, d, epsilon = at(seed), at(seed + 1), 0.1 * at(seed + 2)
-    return Climb(w, g, d, d.norm(2), 0.1, w, epsilon, 0)
+    w, d = at(seed), at(seed + 1)
+    return Climb(w, g, d, Ball().at(Site(w, d, 0)), 0.1, w, 0)
 
 
 # ------------------------------------------------------------------------------------------------------------- ascents
@@ -317,7 +317,7 @@ def test_looking_ahead_goes_as_far_as_the_schedule_says_at_each_step() -> None:
 def test_the_differences_along_the_perturbation(seed: int, gamma: float, beta: float) -> None:
     """Of a cubic they are known: its gradient x^2 has the second one 2 e^2 and the first one 4 x e."""
     cubic = Loss(lambda x: np.sum(x**3) / 3, lambda x: x**2, lambda x: np.diag(2 * x))
-    x, e = start(seed), 0.1 * start(seed + 2)
+    x, e = start(seed), 0.1 * start(seed + 1) / np.linalg.norm(start(seed + 1))
     found = ran(Curvature(gamma, beta)(climb(cubic, seed, vec(x**2)), vec((x + e) ** 2), ()), cubic).result
     np.testing.assert_allclose(
         numbers(found.gradient), (x + e) ** 2 + gamma * 2 * e**2 + beta * 4 * x * e, rtol=1e-9, atol=1e-12

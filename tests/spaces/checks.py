@@ -74,8 +74,8 @@ def assert_leaves(got: Tree, exact: Sequence[Any], size: Sequence[Any], like: Tr
 
 
 def assert_scalar(n: Any, exact: Any, tolerance: Any) -> None:
-    assert n.ndim == 0
-    assert dtype(n) in {"float32", "float64"}
+    assert np.ndim(n) == 0
+    assert isinstance(n, float) or dtype(n) in {"float32", "float64"}
     assert abs(wide(n) - exact) <= tolerance, (float(n), float(exact))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from samfamily import ASAM, SAM
-from samfamily_torch import SharpnessAware, StepInfo, live
+from samfamily_torch import SharpnessAware, StepInfo
 from tests.torch.conftest import Task, make_task, norm, same
 
 BASES = [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop]
@@ -198,40 +198,3 @@ def test_a_gradient_that_is_the_parameter_itself_survives() -> None:
     for expected in ([-3.0, -4.0], [3.0, 4.0]):  # w - 2 w: the gradient at w + 5 w / |w| is 2 w, and |w| stays 5
         optimizer.step(closure)
         torch.testing.assert_close(w.data, torch.tensor(expected))
-
-
-@pytest.mark.parametrize("variant", [SAM(rho=0.05), ASAM(rho=0.5)], ids=lambda v: v.name)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_in_place_is_the_same_step(dtype: torch.dtype, variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where storage may not be swapped, as under FSDP2: bitwise the same, and never at another address."""
-    swapped, written = make_task(dtype), make_task(dtype)
-    ours, theirs = swapped.optimizer(variant), written.optimizer(variant)
-    addresses = [p.data_ptr() for p in written.model.parameters()]
-    seen: list[list[int]] = []
-
-    def closure() -> torch.Tensor:
-        seen.append([p.data_ptr() for p in written.model.parameters()])
-        return written.closure(theirs)()
-
-    for _ in range(3):
-        ours.step(swapped.closure(ours))
-    assert same(swapped.visited[0], make_task(dtype).weights())
-    monkeypatch.setattr(live, "_can_be_swapped", lambda p: False)
-    for _ in range(3):
-        theirs.step(closure)
-    assert seen == [addresses] * 6
-    assert same(swapped.weights(), written.weights())
-    assert all(map(same, swapped.visited, written.visited))
-
-
-def test_swapping_moves_the_address(task: Task) -> None:
-    """Negative control of the test above."""
-    optimizer = task.optimizer(SAM(rho=0.05))
-    seen: list[int] = []
-
-    def closure() -> torch.Tensor:
-        seen.append(next(task.model.parameters()).data_ptr())
-        return task.closure(optimizer)()
-
-    optimizer.step(closure)
-    assert seen[0] != seen[1]

@@ -96,8 +96,8 @@ class SharpnessAwareMixin(_Trainer):
         window, self._window = self._window, []
         climbing = True
         while climbing:
-            with optimizer.perturbed():
-                if optimizer._run is not None and optimizer._run.waiting:  # noqa: SLF001  a resting step asks nothing
+            with optimizer.perturbed() as wanted:
+                if wanted:
                     self._sweep(model, window, stage)
             climbing = optimizer.unfinished
         return loss

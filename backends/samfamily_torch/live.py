@@ -65,6 +65,7 @@ class LiveParameters:
         self.parameters = parameters
         self.space = space
         self.away = False
+        self._put: set[int] = set()
         self._home: Leaves = ()
         self._settle()
         self.stand()
@@ -176,6 +177,11 @@ class LiveParameters:
         """Put a gradient into `.grad`; a parameter that never received one keeps None, and so is not stepped."""
         for p, x, received in zip(self.parameters, gradient.collapse(), self._received, strict=True):
             p.grad = x if received else None
+        self._put = {id(p.grad) for p in self.parameters}  # holding on to them would cost the memory
+
+    def put(self, g: Tensor) -> bool:
+        """Tell whether a gradient is one that `put_gradients` left."""
+        return id(g) in self._put
 
     def add(self, addend: Vec, factors: Sequence[float | Tensor]) -> None:
         """Add a multiple of `addend` to the weights, for each parameter its own; to those that received a gradient."""

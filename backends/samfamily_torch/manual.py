@@ -85,7 +85,7 @@ class ManualLoop(torch.optim.Optimizer):
             self.zero_grad()
 
     @contextmanager
-    def perturbed(self, *, scaler: GradScaler | None = None) -> Iterator[None]:
+    def perturbed(self, *, scaler: GradScaler | None = None) -> Iterator[bool]:
         """Hold the parameters at the perturbed point for one more backward; they come home bitwise, whatever happens.
 
         Enter with the gradients at w in `.grad` (a variant that does not ask for them drops them); inside, `.grad` is
@@ -97,7 +97,8 @@ class ManualLoop(torch.optim.Optimizer):
                 `step(scaler=scaler)` follows.
 
         Yields:
-            Nothing.
+            Whether the variant asks for that backward.  In a step that rests, as four of five of LookSAM's do, it does
+            not: one that is done all the same is wasted, and `.grad` afterwards is what the step will follow.
 
         Raises:
             RuntimeError: no gradients in `.grad` on entering, or a variant that needs the closure; the step is
@@ -105,12 +106,15 @@ class ManualLoop(torch.optim.Optimizer):
         """
         run = self._climb(scaler)
         try:
-            yield
+            yield run.waiting
         except BaseException:
             self._abandon(run)
             raise
         if self._run is run:
             run.come_home()  # `.grad` stays, to be clipped or looked at, until step() or the next climb takes it
+            if run.step is not None:
+                run.live.put_gradients(loss_scale(scaler, run.live) * run.step.gradient)
+                run.offered = True
 
     @property
     def unfinished(self) -> bool:
@@ -199,7 +203,11 @@ class ManualLoop(torch.optim.Optimizer):
                 "go through perturbed() or first_step() once for every one, or call step(closure)"
             )
         self._run = None
-        self._finish(run.live, run.outcome(), scaler, loss_scale(scaler, run.live))
+        outcome, scale = run.outcome(), loss_scale(scaler, run.live)
+        if run.offered:  # and clipped since, it may be
+            step = outcome.step._replace(gradient=run.live.bring_gradients_home(1 / scale))
+            outcome = outcome._replace(step=step)
+        self._finish(run.live, outcome, scaler, scale)
 
 
 def _needs_closure(variant: Variant) -> str:

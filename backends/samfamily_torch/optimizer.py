@@ -25,6 +25,7 @@ from samfamily.variant import Variant
 from samfamily_torch.batch import shards
 from samfamily_torch.checkpoint import carry, pack, settled, unpack
 from samfamily_torch.leaves import describe
+from samfamily_torch.leftovers import watching
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.manual import ManualLoop
 from samfamily_torch.precision import (
@@ -193,6 +194,9 @@ class SharpnessAware(ManualLoop):
             TypeError: the closure returned no loss.
             FloatingPointError: a loss or gradient is not finite, and `on_nonfinite="raise"`.
             ValueError: `m` does not divide the batch, or there is no batch to shard.
+
+        Warns:
+            UserWarning: gradients lay in `.grad` that the closure did not empty, and that are not used.
         """
         refuse_scaler_step(self)
         if closure is None:
@@ -207,7 +211,7 @@ class SharpnessAware(ManualLoop):
             )
         parts = shards(tuple(batch), self.variant.m)
         live, variant, state = self._begin()
-        scale = loss_scale(scaler, live)
+        scale, closure = loss_scale(scaler, live), watching(closure, live)
 
         def shard(part: tuple[Any, ...]) -> Outcome:
             scene = Scene(self._stage, devices(live) if self._replay_random else ())

@@ -62,6 +62,7 @@ class Run:
         request: what the program asks for; None once it is finished.
         step: what it returned; None until then.
         waiting: whether the parameters were put where it asks, and the answer is still to come.
+        offered: whether the gradient that it returned was put into `.grad`, for a manual loop to change it.
         failed: why it will not be finished: a loss or a gradient was not finite.
         entries: how many times a manual loop has gone on with it.
         most_entries: how many times one does, unless the variant rests.
@@ -70,6 +71,7 @@ class Run:
     request: Request | None
     step: Step | None
     waiting: bool
+    offered: bool
     failed: NotFiniteError | None
     entries: int
     most_entries: int
@@ -80,7 +82,7 @@ class Run:
         self.live, self.scene, self.unscale = live, scene, unscale
         self.program = variant.program(live.w, state)
         self.request, self.step, self.failed = None, None, None
-        self.waiting = False
+        self.waiting = self.offered = False
         self.entries = 0
         self.most_entries = variant.gradients_besides_w
         self._losses: list[Any] = []

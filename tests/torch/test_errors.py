@@ -149,6 +149,7 @@ def test_second_order_needs_the_closure_and_its_graph(task: Task) -> None:
     task.loss().backward()
     with Unchanged(task, optimizer), pytest.raises(RuntimeError, match=r"second_order.*call step\(closure"):
         optimizer.first_step()
+    optimizer.zero_grad()
 
     def detached() -> torch.Tensor:
         loss = task.loss()

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from samfamily import ASAM, FAMILY, SAM
-from tests.torch.conftest import Task, make_task, same
+from samfamily import ASAM, FAMILY, SAM, LookSAM
+from tests.torch.conftest import Task, make_task, norm, same
 
 
 def with_closure(task: Task, optimizer: Any, climbs: int) -> None:
@@ -122,3 +122,26 @@ def test_every_row_in_a_manual_loop(name: str) -> None:
             optimizer.step()
         walks.append(task.weights())
     assert same(*walks)
+
+
+@pytest.mark.parametrize("wasteful", [False, True], ids=["asked", "always"])
+def test_a_step_that_rests_says_so_and_leaves_what_it_follows_to_be_clipped(wasteful: bool) -> None:
+    """A backward that nobody asked for changes nothing, and the step is as long as the clipped gradient."""
+    task = make_task()
+    optimizer = task.optimizer(LookSAM(rho=0.1, k=3), lr=1.0, momentum=0.0)
+    asked = []
+    for _ in range(6):
+        task.loss().backward()
+        with optimizer.perturbed() as wanted:
+            asked.append(wanted)
+            if wanted or wasteful:
+                task.loss().backward()
+        before = task.weights()
+        length = torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1e-3)
+        assert length > 1e-2  # negative control: there was something to clip
+        optimizer.step()
+        moved = [u - v for u, v in zip(task.weights(), before, strict=True)]
+        if not wanted:
+            torch.testing.assert_close(norm(moved), torch.tensor(1e-3, dtype=torch.float64), rtol=1e-3, atol=0)
+        optimizer.zero_grad()
+    assert asked == [True, False, False] * 2

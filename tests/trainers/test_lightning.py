@@ -181,7 +181,8 @@ def test_accumulated_batches_share_one_perturbation(window: int, steps: int) -> 
 
 def test_without_the_mixin_accumulation_would_lose_batches() -> None:
     """Why there is a mixin; and the negative control of the test above."""
-    walked, _ = fitted(Net(), accumulate_grad_batches=2)
+    with pytest.warns(UserWarning, match="in Lightning: SharpnessAwareMixin"):
+        walked, _ = fitted(Net(), accumulate_grad_batches=2)
     assert distance(walked, by_hand(batches(), 2)) > 1e-3
 
 

@@ -31,7 +31,7 @@ def watching(closure: Callable[..., Any], live: LiveParameters) -> Callable[...,
         if any(p.grad is zero and zero._version == 1 for p, zero in zeros):
             warn(
                 "gradients lay in .grad when step(closure) began, and the closure did not empty them: they are not "
-                "used. Accumulate inside the closure (in Lightning: SharpnessAwareMixin), or leave out the backward before",
+                "used. Accumulate inside the closure (in Lightning: SharpnessAwareMixin), or do no backward before it",
                 stacklevel=8,  # whoever called step
             )
         return loss

@@ -31,7 +31,7 @@ def _unchanged(kept: Kept) -> bool:
 
     Batch normalisation writes its statistics without counting a version, so small buffers are copied in any case.
     """
-    return kept.buffer.numel() >= LARGE and kept.buffer._version == kept.version  # noqa: SLF001
+    return kept.buffer.numel() >= LARGE and kept.buffer._version == kept.version
 
 
 class View(NamedTuple):
@@ -66,7 +66,7 @@ class Stage:
                     module._buffers[name] = buffer  # noqa: SLF001
                 if not _unchanged(kept):
                     kept.buffer.copy_(kept.copy)
-                self._copies[id(buffer)] = kept._replace(version=buffer._version)  # noqa: SLF001
+                self._copies[id(buffer)] = kept._replace(version=buffer._version)
         for (device_module, device), state in view.random:
             _set_random_state(device_module, device, state)
 
@@ -83,7 +83,7 @@ class Stage:
         before = self._copies.get(id(buffer))
         if before is not None and before.buffer is buffer and _unchanged(before):
             return before
-        return Kept(module, name, buffer, buffer._version, buffer.detach().clone())  # noqa: SLF001
+        return Kept(module, name, buffer, buffer._version, buffer.detach().clone())
 
 
 class Scene:

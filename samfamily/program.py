@@ -180,17 +180,6 @@ def choose(predicate: Scalar, then: Callable[[], Any], otherwise: Callable[[], A
     return answer
 
 
-def shard_count(examples: int, m: int) -> int:
-    """Return how many shards of `m` examples a batch has; raise ValueError where `m` does not divide it."""
-    if examples < 1 or examples % m:
-        valid = [k for k in range(1, examples + 1) if examples % k == 0]
-        raise ValueError(
-            f"m = {m} does not divide the batch of {examples} examples: use one of m = {valid}, "
-            f"or a batch size that is a multiple of {m} (drop or pad the last, smaller batch)"
-        )
-    return examples // m
-
-
 def mean(items: Iterable[Any]) -> Any:
     """Return the mean over shards of `Step`s or other tuples of Vecs and scalars, entry by entry.
 
@@ -210,7 +199,12 @@ def add(a: Any, b: Any) -> Any:
 
 def divide(total: Any, count: int) -> Any:
     """Return a sum of `count` items divided by `count`; the item itself where it is one."""
-    return total if count == 1 else _zip(lambda x, _: x * (1 / count), total, total)
+    return total if count == 1 else each(lambda x: x * (1 / count), total)
+
+
+def each(function: Callable[[Any], Any], item: Any) -> Any:
+    """Return `item` with `function` applied to every Vec and scalar in it; a State's step counter passes through."""
+    return _zip(lambda x, _: function(x), item, item)
 
 
 def _zip(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from samfamily.program import Choice, HessianVector, Request, State, Step, drive, mean, shard_count
+from samfamily.division import division
+from samfamily.program import Choice, HessianVector, Request, State, Step, drive, mean
 from samfamily.space import Array, Leaf, Leaves, Scalar, Space, Vec
 from samfamily.variant import Variant
 
@@ -197,7 +198,7 @@ class sharpness_aware:  # noqa: N801  called like the function of the same name 
         m, examples = self.variant.m, len(batch[0])
         if any(len(x) != examples for x in batch):
             raise ValueError(f"the arrays of the batch have different lengths {sorted({len(x) for x in batch})}")
-        return [[x[i * m : (i + 1) * m] for x in batch] for i in range(shard_count(examples, m))]
+        return [[x[i * m : (i + 1) * m] for x in batch] for i in range(division(m, examples).shards)]
 
     def _vec(self, w: Weights) -> Vec:
         leaves = tuple(np.asarray(x) for x in w)

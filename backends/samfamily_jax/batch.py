@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from samfamily.program import shard_count
+from samfamily.division import division
 
 
 def shards(arguments: tuple[Any, ...], batch_argnums: tuple[int, ...], m: int | None) -> list[tuple[Any, ...]]:
@@ -50,4 +50,4 @@ def shards(arguments: tuple[Any, ...], batch_argnums: tuple[int, ...], m: int | 
 
         return tuple(jax.tree.map(part, x) if i in batch_argnums else x for i, x in enumerate(arguments))
 
-    return [cut(i * m) for i in range(shard_count(lengths.pop(), m))]
+    return [cut(i * m) for i in range(division(m, lengths.pop()).shards)]

@@ -7,31 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
-from samfamily.program import shard_count
 
-
-def shards(batch: tuple[Any, ...], m: int | None) -> list[tuple[Any, ...]]:
-    """Return the batch as contiguous shards of `m` examples; as a single one where `m` is None.
+def examples_in(batch: tuple[Any, ...], m: int) -> int:
+    """Return how many examples a batch has that a variant with this `m` shards.
 
     Args:
-        batch: tensors, or nested lists, tuples and mappings of tensors, whose first axis counts examples.  Anything
-            else, and a 0-d tensor, goes to every shard as it is.
-        m: examples to a shard.
+        batch: tensors, or nested lists, tuples and mappings of tensors, whose first axis counts examples.
+        m: examples to a perturbation.
 
     Returns:
-        The shards, each of the batch's structure.
+        The number of examples.
 
     Raises:
-        ValueError: nothing to shard, arrays of different lengths, or a length that `m` does not divide.
-
-    Example:
-        >>> import torch
-        >>> shards((torch.arange(4), {"y": torch.ones(4, 1)}), m=2)[1]
-        (tensor([2, 3]), {'y': tensor([[1.],
-                [1.]])})
+        ValueError: no tensor with examples, or tensors of different lengths.
     """
-    if m is None:
-        return [batch]
     lengths = {len(x) for x in _tensors(batch)}
     if not lengths:
         raise ValueError(
@@ -41,7 +30,26 @@ def shards(batch: tuple[Any, ...], m: int | None) -> list[tuple[Any, ...]]:
         raise ValueError(
             f"the tensors of the batch have different lengths {sorted(lengths)}: their first axis must agree"
         )
-    return [_cut(batch, i * m, (i + 1) * m) for i in range(shard_count(lengths.pop(), m))]
+    return lengths.pop()
+
+
+def cut(batch: tuple[Any, ...], shards: int) -> list[tuple[Any, ...]]:
+    """Return a batch as contiguous shards of equally many examples.
+
+    Args:
+        batch: as for `examples_in`.  Anything that is no tensor, and a 0-d tensor, goes to every shard as it is.
+        shards: how many; a batch that is not cut need not have examples.
+
+    Returns:
+        The shards, each of the batch's structure.
+
+    Example:
+        >>> import torch
+        >>> cut((torch.arange(4), {"y": torch.ones(4, 1)}), shards=2)[1]
+        (tensor([2, 3]), {'y': tensor([[1.],
+                [1.]])})
+    """
+    return [batch] if shards == 1 else [_part(batch, i, shards) for i in range(shards)]
 
 
 def _tensors(x: Any) -> Iterator[Tensor]:
@@ -52,12 +60,13 @@ def _tensors(x: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _cut(x: Any, start: int, stop: int) -> Any:
+def _part(x: Any, i: int, shards: int) -> Any:
     if isinstance(x, Tensor) and x.ndim:
-        return x[start:stop]
+        m = len(x) // shards
+        return x[i * m : (i + 1) * m]
     if isinstance(x, Mapping):
-        return {key: _cut(part, start, stop) for key, part in x.items()}
+        return {key: _part(part, i, shards) for key, part in x.items()}
     if isinstance(x, list | tuple):
-        parts = (_cut(part, start, stop) for part in x)
+        parts = (_part(part, i, shards) for part in x)
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     return x

@@ -45,8 +45,8 @@ class ManualLoop(torch.optim.Optimizer):
         """Return the parameters as they stand, the variant with the groups' rho, and its state."""
 
     @abstractmethod
-    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> None:
-        """Step the base optimizer with what the program returned."""
+    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> bool:
+        """Step the base optimizer with what the program returned; tell whether the step was taken."""
 
     @abstractmethod
     def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:

@@ -22,7 +22,7 @@ from samfamily import check
 from samfamily.program import State, Step, StepInfo, mean
 from samfamily.space import Leaf, Vec
 from samfamily.variant import Variant
-from samfamily_torch.batch import shards
+from samfamily_torch.batch import cut, examples_in
 from samfamily_torch.checkpoint import carry, pack, settled, unpack
 from samfamily_torch.leaves import describe
 from samfamily_torch.leftovers import watching
@@ -36,6 +36,7 @@ from samfamily_torch.precision import (
     step_through,
     tell_overflow,
 )
+from samfamily_torch.ranks import Ranks
 from samfamily_torch.run import NotFiniteError, Outcome, Run
 from samfamily_torch.scene import Scene, Stage
 from samfamily_torch.space import TorchSpace
@@ -126,7 +127,7 @@ class SharpnessAware(ManualLoop):
             raise ValueError(f'on_nonfinite must be "skip" or "raise", got {on_nonfinite!r}: choose one of them')
         # Optimizer.__init__ would make groups and a state of its own; __setstate__ sets up hooks and profiling alone.
         self.__setstate__({"base": base, "variant": variant})
-        self._model, self._stage = model, Stage(model)
+        self._model, self._stage, self._ranks = model, Stage(model), Ranks(model)
         self._on_nonfinite, self._replay_random = on_nonfinite, replay_random
         self._skipped: Any = 0
         self._warned = False
@@ -209,22 +210,32 @@ class SharpnessAware(ManualLoop):
             raise TypeError(
                 f"batch must be a tuple of the closure's arguments, got {type(batch).__name__}: batch=(x, y)"
             )
-        parts = shards(tuple(batch), self.variant.m)
         live, variant, state = self._begin()
+        ranks, m = self._ranks, variant.m
+        examples = 0 if m is None else examples_in(tuple(batch), m)
+        divided = ranks.division(m, examples, live)
         scale, closure = loss_scale(scaler, live), watching(closure, live)
+
+        def share(gradient: Vec) -> Vec:
+            return gradient if divided.group == ranks.size else ranks.mean(gradient, divided.group)
 
         def shard(part: tuple[Any, ...]) -> Outcome:
             scene = Scene(self._stage, devices(live) if self._replay_random else ())
-            return Run(live, variant, state, scene, 1 / scale).through(partial(closure, *part))
+            run = Run(live, variant, state, scene, 1 / scale, share, alone=ranks.size == 1)
+            return run.through(partial(closure, *part))
 
+        before = Scene(self._stage) if ranks.size > 1 else None  # alone, what is not finite ends the step in its pass
         try:
-            outcome: Outcome = mean(map(shard, parts))
+            with ranks.apart(divided):
+                outcome: Outcome = mean(map(shard, cut(tuple(batch), divided.shards)))
+            outcome = ranks.agreed(outcome, divided, examples)
         except NotFiniteError as error:
             return self._skip(live, error, scaler)
         except BaseException:
             live.abandon()
             raise
-        self._finish(live, outcome, scaler, scale)
+        if not self._finish(live, outcome, scaler, scale) and before is not None:
+            before.abandon()
         return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- one step's frame
@@ -266,15 +277,18 @@ class SharpnessAware(ManualLoop):
                 known.setdefault(id(p), Leaf(name))
         return [known.get(id(p), Leaf()) for p in parameters]
 
-    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> None:
-        """Step the base optimizer with the gradient that the variant made, and only then move the state on."""
+    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> bool:
+        """Step the base optimizer with the gradient that the variant made, and only then move the state on.
+
+        Returns whether the step was taken; it is skipped where something turns out not to be finite.
+        """
         step: Step = outcome.step
         here = isinstance(outcome.finite, float)  # then what is not finite has raised already
         blind = scaler is None and not self.variant.stateful and step.addend is None and decides_by_itself(self.base)
         if not here and not blind and not bool(outcome.finite == 1):
             error = NotFiniteError(outcome.loss, "w or the perturbed point", outcome.gradients)
             self._skip(live, error, scaler)
-            return
+            return False
         rates: dict[int, Any] = {}
         if step.addend is not None:
             if not all("lr" in group for group in self.param_groups):
@@ -294,6 +308,7 @@ class SharpnessAware(ManualLoop):
         told = outcome.loss, outcome.perturbed_loss, step.dual_norm, step.radius
         self._tell(Figures(*told, outcome.gradients, step.effective_radius))
         self._warn_of_rounding()
+        return True
 
     def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:
         """Leave everything as it was before the step, or raise; a scaler always learns of it, to lower its scale."""

@@ -21,7 +21,7 @@ from samfamily_torch.scene import Scene
 class Outcome(NamedTuple):
     """What a finished program leaves: its step, the loss at w and at the last point asked about, and what it cost.
 
-    `finite` is 1 if every loss and gradient was finite; only an accelerator's has to be asked, others have raised.
+    `finite` is 1 if every loss and gradient was finite; where nothing else could have noticed, it has to be asked.
     """
 
     step: Step
@@ -57,6 +57,8 @@ class Run:
         state: its state.
         scene: what passes change besides gradients.
         unscale: what gradients are multiplied with when they are taken, the reciprocal of a loss scale.
+        share: averages a gradient over the ranks that work on one shard.
+        alone: whether a number that is not finite may end the run, since no other rank waits for it.
 
     Attributes:
         request: what the program asks for; None once it is finished.
@@ -77,9 +79,17 @@ class Run:
     most_entries: int
 
     def __init__(
-        self, live: LiveParameters, variant: Variant, state: State, scene: Scene, unscale: float | Tensor = 1.0
+        self,
+        live: LiveParameters,
+        variant: Variant,
+        state: State,
+        scene: Scene,
+        unscale: float | Tensor = 1.0,
+        share: Callable[[Vec], Vec] = lambda gradient: gradient,
+        *,
+        alone: bool = True,
     ) -> None:
-        self.live, self.scene, self.unscale = live, scene, unscale
+        self.live, self.scene, self.unscale, self.share, self.alone = live, scene, unscale, share, alone
         self.program = variant.program(live.w, state)
         self.request, self.step, self.failed = None, None, None
         self.waiting = self.offered = False
@@ -110,11 +120,11 @@ class Run:
         self._losses.append(told)
         where = "w" if self.at_w else "the perturbed point"
         self.waiting = False
-        gradient = self.live.bring_gradients_home(self.unscale)
+        gradient = self.share(self.live.bring_gradients_home(self.unscale))
         finite = is_finite(gradient.norm(2))
         if loss is not None:
             finite = finite & is_finite(loss)
-        if finite is False:
+        if finite is False and self.alone:
             raise NotFiniteError(told, where, len(self._losses))
         self._finite = self._finite & finite
         self._send(gradient)
@@ -128,7 +138,7 @@ class Run:
                 if isinstance(self.request, HessianVector):
                     products = hessian_vector_product(closure, self.live.parameters, self.request.v.collapse())
                     self.scene.after_pass(at_w=False)
-                    self._send(Vec(self.live.space, tuple(products), self.unscale))
+                    self._send(self.share(Vec(self.live.space, tuple(products), self.unscale)))
                 else:
                     self.go()
                     loss = call(closure, self.live)
@@ -160,7 +170,7 @@ class Run:
     def outcome(self) -> Outcome:
         """Return what the finished program leaves."""
         assert self.step is not None
-        finite = self._finite.to(torch.float64) if isinstance(self._finite, Tensor) else 1.0
+        finite = self._finite.to(torch.float64) if isinstance(self._finite, Tensor) else float(self._finite)
         return Outcome(self.step, self._loss_at_w, self._losses[-1], len(self._losses), finite)
 
     def _send(self, answer: Vec | None) -> None:

@@ -1,0 +1,89 @@
+"""m means the same in one process and in several: with the same global batch and the same m, the same walk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.distributed.ranks import in_ranks
+from tests.distributed.walks import MS, ROWS, collectives, everything, in_groups, interrupted, sharded, trouble, walk
+
+
+@pytest.fixture(scope="module")
+def two() -> list[Any]:
+    return in_ranks(everything, 2)
+
+
+def flat(memory: Any) -> list[Tensor]:
+    if isinstance(memory, list):
+        return [x for part in memory for x in flat(part)]
+    return [torch.as_tensor(memory, dtype=torch.float64)]
+
+
+@pytest.mark.parametrize("m", MS)
+@pytest.mark.parametrize("name", ROWS)
+def test_two_ranks_walk_as_one(name: str, m: int | None, two: list[Any]) -> None:
+    weights, losses, optimizer = walk(sharded(ROWS[name], m), 0, 1)
+    memory = optimizer.state_dict()["samfamily"]["state"]
+    for rank in two:
+        assert not isinstance(rank, str), rank
+        found = rank[f"{name} {m}"]
+        torch.testing.assert_close(found["weights"], weights, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(found["losses"], losses, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(flat(found["memory"]), flat(memory), rtol=1e-10, atol=1e-10)
+
+
+def test_four_ranks_in_groups_walk_as_one() -> None:
+    """A shard of 32 examples lies on two ranks of 16 here, and every gradient of it is their mean."""
+    found = in_ranks(in_groups, size=4)
+    for name in ("SAM", "GSAM", "LookSAM"):
+        for m in (8, 16, 32, None):
+            weights, losses, _ = walk(sharded(ROWS[name], m), 0, 1, steps=6)
+            for rank in found:
+                assert not isinstance(rank, str), rank
+                torch.testing.assert_close(rank[f"{name} {m}"], (weights, losses), rtol=1e-10, atol=1e-10)
+
+
+def test_another_m_is_another_walk() -> None:
+    """Negative control of the tests above."""
+    walks = [walk(sharded(ROWS["SAM"], m), 0, 1)[0] for m in MS]
+    for i, a in enumerate(walks):
+        for b in walks[:i]:
+            assert max(float((u - v).abs().max()) for u, v in zip(a, b, strict=True)) > 1e-4
+
+
+def test_a_shard_within_a_rank_takes_one_all_reduce_of_the_parameters() -> None:
+    for rank in in_ranks(collectives):
+        assert not isinstance(rank, str), rank
+        for m, (parameters, sent) in rank.items():
+            scalars = [n for n in sent if n < parameters]
+            assert len(sent) - len(scalars) == (2 if m is None else 1)  # without m one for each gradient, the wrapper's
+            assert len(scalars) == 1  # losses, and whether all was finite
+            assert scalars[0] <= 12
+
+
+def test_what_one_rank_has_all_know() -> None:
+    one, two = in_ranks(trouble)
+    assert not isinstance(one, str), one
+    assert not isinstance(two, str), two
+    for m in (16, 32, None):
+        for rank in (one, two):
+            untouched, skipped, skipped_after, weights = rank[f"nan {m}"]
+            assert untouched, m
+            assert (skipped, skipped_after) == (1, 1)
+            assert all(bool(w.isfinite().all()) for w in weights)
+        assert all(map(torch.equal, one[f"nan {m}"][3], two[f"nan {m}"][3]))
+    for rank in (one, two):
+        assert all(untouched for _, untouched in (rank["unequal"], rank["indivisible"], rank["unwrapped"]))
+        assert "examples where the mean is 28" in rank["unequal"][0]
+        assert "32 examples on each of 2 devices: use one of m = [1, 2, 4, 8, 16, 32, 64]" in rank["indivisible"][0]
+        assert "pass SharpnessAware(..., model=DistributedDataParallel(model))" in rank["unwrapped"][0]
+
+
+def test_an_error_on_one_rank_stops_all_at_home() -> None:
+    one, two = in_ranks(interrupted)
+    assert two == ("ConnectionError", True)
+    assert one == ("RuntimeError", True)

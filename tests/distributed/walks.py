@@ -1,0 +1,193 @@
+"""What every rank does in the tests of this folder: walk through the same global batches, with its part of each."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from samfamily import ASAM, GSAM, SAM, FriendlySAM, LookSAM
+from samfamily_torch import SharpnessAware
+
+BATCH, STEPS = 64, 20
+ROWS = {
+    "SAM": SAM(rho=0.2),
+    "ASAM": ASAM(rho=0.5),
+    "GSAM": GSAM(rho=0.2, alpha=0.3),
+    "FriendlySAM": FriendlySAM(rho=0.2),
+    "LookSAM": LookSAM(rho=0.2, k=3),
+}
+MS = [8, 16, 32, None]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 10), nn.LayerNorm(10), nn.Tanh(), nn.Linear(10, 3)).double()
+
+
+def batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
+    random: Any = torch.Generator().manual_seed(1)
+    sizes: dict[str, Any] = {"generator": random, "dtype": torch.float64}
+    return [(torch.randn(BATCH, 6, **sizes), torch.randn(BATCH, 3, **sizes)) for _ in range(steps)]
+
+
+def sharded(variant: Any, m: int | None) -> Any:
+    return variant if m is None else variant.sharded(m)
+
+
+def walk(variant: Any, rank: int, size: int, steps: int = STEPS) -> tuple[list[Tensor], list[float], SharpnessAware]:
+    """Train on this rank's part of every batch; return weights, losses and the optimizer."""
+    model = network()
+    wrapped = model if size == 1 else DistributedDataParallel(model)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), variant, wrapped)
+    losses = []
+
+    def closure(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(wrapped(x), y)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return loss
+
+    for x, y in batches(steps):
+        mine = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
+        losses.append(float(optimizer.step(closure, batch=(x[mine], y[mine]))))
+    return [p.detach() for p in model.parameters()], losses, optimizer
+
+
+@contextmanager
+def counting() -> Any:
+    """Count the numbers in each all-reduce that is asked for in Python, as the wrapper does too where it has a hook."""
+    calls: list[int] = []
+    original = distributed.all_reduce
+
+    def counted(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(tensor.numel())
+        return original(tensor, *args, **kwargs)
+
+    distributed.all_reduce = counted
+    try:
+        yield calls
+    finally:
+        distributed.all_reduce = original
+
+
+def everything(rank: int, size: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, variant in ROWS.items():
+        for m in MS:
+            weights, losses, optimizer = walk(sharded(variant, m), rank, size)
+            memory = optimizer.state_dict()["samfamily"]["state"]
+            found[f"{name} {m}"] = {"weights": weights, "losses": losses, "memory": memory}
+    return found
+
+
+def collectives(rank: int) -> dict[int | None, Any]:
+    """How many parameters there are, and the sizes of what one step of SAM sends through all-reduces, for each m."""
+    found = {}
+    for m in MS:
+        model = network().float()
+        wrapped = DistributedDataParallel(model)
+        everyone: Any = distributed.group.WORLD
+        wrapped.register_comm_hook(everyone, allreduce_hook)
+        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sharded(SAM(), m), wrapped)
+
+        def closure(x: Tensor, y: Tensor, wrapped: Any = wrapped) -> Tensor:
+            loss = nn.functional.mse_loss(wrapped(x), y)
+            loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+            return loss
+
+        x, y = (part[rank * 32 : (rank + 1) * 32].float() for part in batches(1)[0])
+        with counting() as calls:
+            optimizer.step(closure, batch=(x, y))
+        found[m] = (sum(p.numel() for p in model.parameters()), calls)
+    return found
+
+
+def in_groups(rank: int) -> dict[str, Any]:
+    """Four ranks of 16 examples: shards of 32 are two ranks' common work."""
+    found = {}
+    for name in ("SAM", "GSAM", "LookSAM"):
+        for m in (8, 16, 32, None):
+            weights, losses, _ = walk(sharded(ROWS[name], m), rank, 4, steps=6)
+            found[f"{name} {m}"] = (weights, losses)
+    return found
+
+
+def trouble(rank: int) -> dict[str, Any]:
+    """What becomes of steps in which one rank has what the others have not."""
+    found: dict[str, Any] = {}
+    model = nn.Sequential(network(), nn.BatchNorm1d(3).double())
+    wrapped = DistributedDataParallel(model)
+    x, y = (part[rank * 32 : (rank + 1) * 32] for part in batches(1)[0])
+    for m in (16, 32, None):
+        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sharded(SAM(rho=0.2), m), wrapped)
+
+        def closure(x: Tensor, y: Tensor, poison: Tensor, optimizer: Any = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(wrapped(x), y) * poison.mean()
+            loss.backward()
+            return loss
+
+        fine, nan = torch.ones(32), torch.full((32,), float("nan") if rank == 1 else 1.0)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        optimizer.step(closure, batch=(x, y, nan))
+        same = all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        skipped = int(optimizer.info.skipped)
+        optimizer.step(closure, batch=(x, y, fine))
+        found[f"nan {m}"] = (same, skipped, int(optimizer.info.skipped), [p.detach() for p in model.parameters()])
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM().sharded(8), wrapped)
+    n = 32 - 8 * rank
+    with_error(found, "unequal", optimizer, (batches(1)[0][0][:n], batches(1)[0][1][:n]), wrapped)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM().sharded(5), wrapped)
+    with_error(found, "indivisible", optimizer, (x, y), wrapped)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM().sharded(8), model)
+    with_error(found, "unwrapped", optimizer, (x, y), model)
+    return found
+
+
+def with_error(found: dict[str, Any], name: str, optimizer: Any, batch: tuple[Tensor, Tensor], model: Any) -> None:
+    """Keep what a step raises, and whether it left the weights alone."""
+
+    def closure(x: Tensor, y: Tensor) -> Tensor:
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return loss
+
+    before = [p.detach().clone() for p in model.parameters()]
+    try:
+        optimizer.step(closure, batch=batch)
+        found[name] = ("no error", True)
+    except (ValueError, RuntimeError) as error:
+        same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        found[name] = (f"{type(error).__name__}: {error}", same)
+
+
+def interrupted(rank: int) -> Any:
+    """One rank's data goes away in the perturbed pass."""
+    model = network()
+    wrapped = DistributedDataParallel(model)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.2), wrapped)
+    home = [p.detach().clone() for p in model.parameters()]
+    x, y = (part[rank * 32 : (rank + 1) * 32] for part in batches(1)[0])
+    calls = []
+
+    def closure() -> Tensor:
+        calls.append(rank)
+        if rank == 1 and len(calls) == 2:
+            raise ConnectionError("the data went away")
+        loss = nn.functional.mse_loss(wrapped(x), y)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return loss
+
+    error = "none"
+    try:
+        optimizer.step(closure)
+    except (ConnectionError, RuntimeError) as raised:
+        error = type(raised).__name__
+    if rank == 1:
+        distributed.destroy_process_group()  # as the end of its process does
+    return error, all(torch.equal(a, b) for a, b in zip(home, model.parameters(), strict=True))

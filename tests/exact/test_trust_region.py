@@ -130,6 +130,7 @@ def test_a_metric_of_zero_keeps_a_coordinate_still() -> None:
 def test_no_radius_and_no_coordinates() -> None:
     for found in (
         maximize_quadratic(np.ones(2), np.eye(2), 0.0),
+        maximize_quadratic(np.array([0.0, 1.0]), np.eye(2), 0.0),
         maximize_quadratic(np.ones(2), lambda v: v, 0.0),
         maximize_quadratic(np.zeros(0), np.zeros((0, 0)), 1.0),
         maximize_quadratic(np.zeros(0), lambda v: v, 1.0),
@@ -235,3 +236,14 @@ def test_a_local_maximum_is_rejected() -> None:
     )
     with pytest.raises(AssertionError):
         is_certified(Quadratic((1.0, 0.0), (0.1, 0.0), 1.0), local)
+
+
+@pytest.mark.parametrize("products", [False, True], ids=["matrix", "products"])
+@pytest.mark.parametrize("of", [1e-120, 1e120])
+def test_numbers_whose_squares_are_out_of_range(of: float, products: bool) -> None:
+    """With g and rho in one unit and H in none, the value is in that unit squared."""
+    g, H = np.array([1.0, -2.0, 0.5]), np.diag([2.0, -1.0, 0.3])
+    hessian = (lambda v: H @ v) if products else H
+    usual, other = maximize_quadratic(g, H, 1.0), maximize_quadratic(of * g, hessian, of)
+    np.testing.assert_allclose(other.epsilon / of, usual.epsilon, rtol=1e-9)
+    np.testing.assert_allclose(other.value / of / of, usual.value, rtol=1e-9)

@@ -121,3 +121,13 @@ def test_only_the_two_norm_is_blind_to_rotation(d: list[float]) -> None:
 def test_other_norms_see_rotation(p: float) -> None:
     """Negative control of the test above."""
     assert rotated(p, np.array([1.0, 2.0, 3.0])) > 0.1
+
+
+def test_norm_and_maximiser_are_computed_once() -> None:
+    """A descent that looks back at the climb asks again."""
+    space = NumpySpace(1)
+    w, d, other = (Vec(space, (np.array(x),)) for x in ([1.0, 2.0], [3.0, 4.0], [4.0, 3.0]))
+    ball = BallAt(2, 1.0, 1.0)
+    assert ball.maximiser(d) is ball.maximiser(d)
+    assert ball.maximiser(other) is not ball.maximiser(d)
+    np.testing.assert_allclose(ball.maximiser(d).collapse()[0], [0.6, 0.8])

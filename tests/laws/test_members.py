@@ -549,3 +549,34 @@ def test_a_threshold_is_a_number_or_a_schedule(c: Any) -> None:
 def test_a_members_defaults_are_its_rows(member: object, row: object) -> None:
     """Whoever builds a variant of members alone gets what the paper proposes; Periodic alone climbs always."""
     assert member == row
+
+
+# ----------------------------------------------------------------------------------------------------- what is let go
+
+
+@pytest.mark.parametrize("member", [Perturbed, Momentum])
+def test_a_descent_that_does_not_look_back_is_shown_no_climb(member: type[Any]) -> None:
+    """So that the memory of the climb is free while the last gradient is computed."""
+    shown = []
+
+    class Looking(member):  # type: ignore[misc]
+        def __call__(self, climb: Any, h: Vec, memory: Any) -> Any:
+            shown.append(climb)
+            return super().__call__(climb, h, memory)
+
+    class LookingBack(Looking):
+        looks_back = True
+
+    assert member.looks_back is False
+    for descent in (Looking(), LookingBack()):
+        variant = Variant("Looking", Constant(0.1), descent=descent)
+        walk(variant, wavy(0), at(0), variant.init(at(0)))
+    assert shown[0] is None
+    assert shown[1].g is None  # nor is the gradient at w kept for one that does not need it
+    assert np.isclose(numbers(shown[1].epsilon) @ numbers(shown[1].epsilon), 0.01)
+
+
+def test_a_variant_with_the_rho_that_it_has_is_itself() -> None:
+    variant = Variant("SAM", Constant(0.1))
+    assert variant.with_rho(variant.radius.rho) is variant
+    assert variant.with_rho(0.2) is not variant

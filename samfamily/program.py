@@ -194,7 +194,7 @@ def mean(items: Iterable[Any]) -> Any:
 
 def add(a: Any, b: Any) -> Any:
     """Return the sum of two `Step`s or other tuples of Vecs and scalars, entry by entry."""
-    return _zip(lambda x, y: x + y, a, b)
+    return each(lambda x, y: x + y, a, b)
 
 
 def divide(total: Any, count: int) -> Any:
@@ -202,16 +202,22 @@ def divide(total: Any, count: int) -> Any:
     return total if count == 1 else each(lambda x: x * (1 / count), total)
 
 
-def each(function: Callable[[Any], Any], item: Any) -> Any:
-    """Return `item` with `function` applied to every Vec and scalar in it; a State's step counter passes through."""
-    return _zip(lambda x, _: function(x), item, item)
+def each(function: Callable[..., Any], item: Any, *others: Any) -> Any:
+    """Return `item` with every Vec and scalar in it replaced by what `function` makes of it.
 
+    Args:
+        function: of a Vec or scalar of `item`, and of what stands in its place in each of the others.
+        item: a `Step`, a `State`, or other nested tuples of Vecs and scalars; a State's step counter passes through.
+        *others: of the same structure of tuples, down to the Vecs and scalars of `item`.
 
-def _zip(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
-    """Apply `function` to corresponding Vecs and scalars of two equal structures of tuples; counters pass through."""
-    if isinstance(a, State):
-        return State(a.step, *(_zip(function, x, y) for x, y in zip(a[1:], b[1:], strict=True)))
-    if isinstance(a, tuple):
-        parts = (_zip(function, x, y) for x, y in zip(a, b, strict=True))
-        return type(a)(*parts) if hasattr(a, "_fields") else tuple(parts)
-    return None if a is None else function(a, b)
+    Returns:
+        A structure like `item`.
+    """
+    if isinstance(item, State):
+        return State(
+            item.step, *(each(function, *parts) for parts in zip(item[1:], *(o[1:] for o in others), strict=True))
+        )
+    if isinstance(item, tuple):
+        parts = (each(function, *parts) for parts in zip(item, *others, strict=True))
+        return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
+    return None if item is None else function(item, *others)

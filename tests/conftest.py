@@ -2,6 +2,9 @@
 
 import os
 
+# Eight CPU devices for JAX, before anybody imports it: what is shared between devices is tested on any machine.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
 from hypothesis import HealthCheck, Phase, settings
 
 # How many examples a property is tried on. No deadlines: the first example of a property pays for its compilation.

@@ -15,6 +15,7 @@ import optax
 from samfamily.program import State
 from samfamily.space import Leaves, Vec
 from samfamily.variant import Variant
+from samfamily_jax import memory
 from samfamily_jax.partition import Partition
 from samfamily_jax.run import Run, conjugate
 
@@ -70,8 +71,7 @@ def gradient_transformation(
     base = optax.with_extra_args_support(optimizer)
 
     def init(params: Any) -> BridgeState:
-        state = variant.init(Partition(params, normalisation).w)
-        return BridgeState(base.init(params), state._replace(step=jnp.zeros((), jnp.int32)))
+        return BridgeState(base.init(params), memory.first(variant, Partition(params, normalisation)))
 
     def update(
         grads: Any, state: BridgeState, params: Any = None, *, value_and_grad_fn: Callable[[Any], Any], **extra: Any
@@ -86,13 +86,13 @@ def gradient_transformation(
             gradients = value_and_grad_fn(split.merge(leaves))[1]
             return (jnp.nan, None), split.of(gradients)  # update has no place for a loss
 
-        step = Run(gradient).drive(variant.program(split.w, state.variant))
+        step = Run(gradient).drive(variant.program(split.w, memory.inside(variant, split, state.variant)))
         followed = split.gradients(conjugate(step.gradient.collapse()))
         updates, inner = base.update(followed, state.optimizer, params, **extra)
         if step.addend is not None:
             rate: Any = learning_rate(state.variant.step) if callable(learning_rate) else learning_rate
             before = Vec(split.w.space, split.of(updates))
             updates = split.gradients((before - rate * step.addend).collapse())
-        return updates, BridgeState(inner, step.state)
+        return updates, BridgeState(inner, memory.outside(split, step.state))
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  ours needs f

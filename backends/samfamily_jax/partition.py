@@ -66,9 +66,12 @@ class Partition:
         leaves = jax.tree.leaves(tree, is_leaf=_is_none)
         return tuple(leaves[i] for i in self._moving)
 
-    def gradients(self, moving: Leaves) -> Any:
-        """Return a tree of gradients: None where there is none, which optax and equinox read as "leave it alone"."""
-        return self._fill(moving, [None] * len(self._leaves))
+    def gradients(self, moving: Leaves, allow_int: bool = False) -> Any:
+        """Return a tree of gradients: None where there is none, which optax and equinox read as "leave it alone".
+
+        With `allow_int` integers and bools have the float0 gradients that `jax.grad` gives them.
+        """
+        return self._fill(moving, [_float0(leaf) if allow_int else None for leaf in self._leaves])
 
     def _fill(self, moving: Leaves, rest: Sequence[Any]) -> Any:
         leaves = list(rest)
@@ -81,6 +84,15 @@ def _is_float(leaf: Array) -> bool:
     if isinstance(leaf, float | complex):
         return True
     return isinstance(leaf, jax.Array | np.ndarray | np.generic) and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
+def _float0(leaf: Any) -> Any:
+    """Return JAX's gradient with respect to integers and bools; None for what is neither."""
+    integral = isinstance(leaf, bool | int) or (
+        isinstance(leaf, jax.Array | np.ndarray | np.generic)
+        and bool(jnp.issubdtype(leaf.dtype, jnp.integer) or jnp.issubdtype(leaf.dtype, jnp.bool))
+    )
+    return np.zeros(np.shape(leaf), jax.dtypes.float0) if integral else None
 
 
 NORMALISATIONS = {"BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm"}

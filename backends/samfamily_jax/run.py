@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from samfamily.program import Asking, Choice, HessianVector, Request, ask, drive
 from samfamily.space import Leaves, Vec
 
-Gradient: TypeAlias = Callable[[Leaves], tuple[tuple[jax.Array, Any], Leaves]]
+Gradient: TypeAlias = Callable[[Leaves], tuple[tuple[Any, Any], Leaves]]
 """From the leaves of a point to `((loss, aux), gradients)`."""
 
 
@@ -22,12 +22,14 @@ class Seen(NamedTuple):
         loss: the loss at the first point asked about, which is w unless the variant does not ask there.
         aux: the auxiliary output there.
         last_loss: the loss at the last point asked about.
+        last_aux: the auxiliary output there, or None where nobody wants it.
         gradients: how many were evaluated.
     """
 
     loss: Any
     aux: Any
     last_loss: Any
+    last_aux: Any
     gradients: Any
 
 
@@ -36,6 +38,8 @@ class Run:
 
     Args:
         gradient: the loss's value and gradient.
+        keep_last: whether the auxiliary output at the last point is wanted.
+        settle: makes one type of what two branches return; see `Devices.settle`.
         seen: what was seen before this program began.
 
     Attributes:
@@ -44,8 +48,14 @@ class Run:
 
     seen: Seen | None
 
-    def __init__(self, gradient: Gradient, seen: Seen | None = None) -> None:
-        self.gradient = gradient
+    def __init__(
+        self,
+        gradient: Gradient,
+        keep_last: bool = False,
+        settle: Callable[[Any], Any] = lambda tree: tree,
+        seen: Seen | None = None,
+    ) -> None:
+        self.gradient, self.keep_last, self.settle = gradient, keep_last, settle
         self.seen = seen
 
     def drive(self, program: Asking[Any]) -> Any:
@@ -58,8 +68,9 @@ class Run:
         if isinstance(request, HessianVector):
             return self._hessian_vector(request)
         (loss, aux), gradients = self.gradient(request.collapse())
-        before = self.seen or Seen(loss, aux, loss, 0)
-        self.seen = before._replace(last_loss=loss, gradients=before.gradients + 1)
+        before = self.seen or Seen(loss, aux, loss, None, 0)
+        last = aux if self.keep_last else None
+        self.seen = before._replace(last_loss=loss, last_aux=last, gradients=before.gradients + 1)
         return Vec(request.space, conjugate(gradients))
 
     def _hessian_vector(self, request: HessianVector) -> Vec:
@@ -74,19 +85,16 @@ class Run:
 
         def branch(program: Callable[[], Any]) -> Callable[[], tuple[Any, Any]]:
             def run() -> tuple[Any, Any]:
-                inside = Run(self.gradient, self.seen)
+                inside = Run(self.gradient, self.keep_last, self.settle, self.seen)
                 result = inside.drive(ask(program()))
                 seen: Any = inside.seen
-                news = seen if self.seen is None else (seen.last_loss, seen.gradients)
-                return jax.tree.map(_plain, (result, news))
+                news = seen if self.seen is None else (seen.last_loss, seen.last_aux, seen.gradients)
+                return self.settle(jax.tree.map(plain, (result, news)))
 
             return run
 
         result, news = jax.lax.cond(choice.predicate, branch(choice.then), branch(choice.otherwise))
-        if self.seen is None:
-            self.seen = Seen(*news)
-        else:
-            self.seen = self.seen._replace(last_loss=news[0], gradients=news[1])
+        self.seen = Seen(*news) if self.seen is None else Seen(self.seen.loss, self.seen.aux, *news)
         return result
 
 
@@ -95,7 +103,7 @@ def conjugate(leaves: Leaves) -> Leaves:
     return tuple(jnp.conj(x) if jnp.iscomplexobj(x) else x for x in leaves)
 
 
-def _plain(x: Any) -> jax.Array:
+def plain(x: Any) -> jax.Array:
     """Return an array that has a dtype of its own, so that both branches agree."""
     x = jnp.asarray(x)
-    return jax.lax.convert_element_type(x, x.dtype)
+    return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jax.lax.convert_element_type(x, x.dtype)

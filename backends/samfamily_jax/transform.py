@@ -7,35 +7,28 @@ computation for `jit`, `scan` and donation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from samfamily.program import State, Step, StepInfo, add, divide
-from samfamily.space import Leaves, Vec
+from samfamily.program import State, StepInfo
 from samfamily.variant import Variant
-from samfamily_jax.batch import shards
-from samfamily_jax.partition import Partition
-from samfamily_jax.run import Run, conjugate
+from samfamily_jax import memory
+from samfamily_jax.batch import Shards
+from samfamily_jax.follow import Follow, Outcome
+from samfamily_jax.run import conjugate
 
 PyTree: TypeAlias = Any
-
-
-class Outcome(NamedTuple):
-    """What a finished program leaves: its step, the loss at w and at the last point asked about, and what it cost."""
-
-    step: Step
-    loss: jax.Array
-    perturbed_loss: jax.Array
-    gradients: Any
+Aux: TypeAlias = Literal["clean", "perturbed", "both"]
 
 
 class SharpnessAware(NamedTuple):
     """Three pure functions, for a variant with or without memory.
 
     Attributes:
-        init: `params -> state`, a pytree of one structure for ever.
+        init: `params -> state`, a pytree of one structure for ever; a vector in it is a pytree like `params`.
         value_and_grad: `(params, state, *args) -> (result, state)`, where `result` is what
             `jax.value_and_grad(fun)(params, *args)` returns: `(loss, grads)`, or `((loss, aux), grads)`.
         with_info: the same, returning `(result, state, info)` with a `StepInfo`.
@@ -50,26 +43,40 @@ def sharpness_aware(
     fun: Callable[..., Any],
     variant: Variant,
     has_aux: bool = False,
+    allow_int: bool = False,
     *,
     batch_argnums: int | Sequence[int] = 1,
+    aux: Aux = "clean",
+    value_and_grad: Callable[..., Any] = jax.value_and_grad,
+    shards: Shards | None = None,
+    axis_name: str | Sequence[str] = (),
+    mesh: Mesh | None = None,
     normalisation: PyTree = None,
 ) -> SharpnessAware:
     """Return the pure functions that follow `variant`, its memory and its step counter in an explicit state.
 
+    A step whose losses or gradient are not all finite leaves the state as it was, so that a caller who skips the
+    update, with `optax.apply_if_finite` for instance, goes on as if it had not been.
+
     Args:
         fun: `fun(params, *args) -> loss`, or `-> (loss, aux)` with `has_aux`.
         variant: a row of the family.
-        has_aux: whether `fun` returns auxiliary output; what comes back is that of the pass at w, and for a variant
-            with `m` that of every shard, stacked along a new first axis.
-        batch_argnums: which arguments of `fun` are batches; a variant with `m` cuts them into shards.
-        normalisation: a pytree of bools, or a prefix of one, that tells which parameters belong to normalisation
-            layers, for variants that ask; equinox and nnx modules tell it by their types.
+        has_aux: whether `fun` returns auxiliary output.
+        allow_int: as for `value_and_grad`.
+        batch_argnums: as for `value_and_grad`, counted with `params` as argument 0.
+        aux: as for `value_and_grad`.
+        value_and_grad: as for `value_and_grad`.
+        shards: as for `value_and_grad`.
+        axis_name: as for `value_and_grad`.
+        mesh: as for `value_and_grad`.
+        normalisation: as for `value_and_grad`.
 
     Returns:
         `init`, `value_and_grad` and `with_info`.
 
     Raises:
         TypeError: `variant` is not a Variant.
+        ValueError: as for `value_and_grad`, but for the memory; and, when called, a state of another variant.
 
     Example:
         >>> from samfamily_jax import SAM, sharpness_aware
@@ -82,22 +89,25 @@ def sharpness_aware(
         0.0 12.5 [3. 4.]
         0.5 15.125 [3.3 4.4]
     """
-    _check_variant(variant)
-    _refuse_addend(variant)
+    follow = Follow(
+        fun, variant, 0, has_aux, _several(batch_argnums), aux, value_and_grad, shards, _several(axis_name), mesh,
+        normalisation,
+    )  # fmt: skip
 
     def init(params: PyTree) -> State:
-        return variant.init(Partition(params, normalisation).w)._replace(step=jnp.zeros((), jnp.int32))
+        return memory.first(variant, follow.split((params,)))
 
     def with_info(params: PyTree, state: State, *args: Any, **kwargs: Any) -> tuple[Any, State, StepInfo]:
-        split = Partition(params, normalisation)
-        outcome, aux = _step(fun, variant, split, 0, has_aux, batch_argnums, state, (params, *args), kwargs)
-        gradients = split.gradients(conjugate(outcome.step.gradient.collapse()))
-        return (((outcome.loss, aux) if has_aux else outcome.loss), gradients), outcome.step.state, _info(outcome)
+        outcome, aux, split = follow((params, *args), kwargs, state)
+        finite = _all_finite(outcome)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), outcome.step.state, state)
+        gradients = split.gradients(conjugate(outcome.step.gradient.collapse()), allow_int)
+        return (((outcome.loss, aux) if has_aux else outcome.loss), gradients), after, _info(outcome, finite)
 
-    def value_and_grad(params: PyTree, state: State, *args: Any, **kwargs: Any) -> tuple[Any, State]:
+    def stepped(params: PyTree, state: State, *args: Any, **kwargs: Any) -> tuple[Any, State]:
         return with_info(params, state, *args, **kwargs)[:2]
 
-    return SharpnessAware(init, value_and_grad, with_info)
+    return SharpnessAware(init, stepped, with_info)
 
 
 def value_and_grad(
@@ -105,8 +115,15 @@ def value_and_grad(
     variant: Variant,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
     *,
     batch_argnums: int | Sequence[int] = 1,
+    aux: Aux = "clean",
+    value_and_grad: Callable[..., Any] = jax.value_and_grad,
+    shards: Shards | None = None,
+    axis_name: str | Sequence[str] = (),
+    mesh: Mesh | None = None,
     normalisation: PyTree = None,
 ) -> Callable[..., Any]:
     r"""Return a function that is called like, and returns like, `jax.value_and_grad(fun, argnums, has_aux)`.
@@ -119,9 +136,23 @@ def value_and_grad(
         variant: a row without memory; its rho may be a traced value.
         argnums: which positional arguments to differentiate and perturb, together.  Leaves that are not float arrays
             pass through untouched and have the gradient None.
-        has_aux: whether `fun` returns auxiliary output; what comes back is that of the pass at w, and for a variant
-            with `m` that of every shard, stacked along a new first axis.
-        batch_argnums: which positional arguments are batches; a variant with `m` cuts them into shards.
+        has_aux: whether `fun` returns auxiliary output; for a variant with `m` it is that of every shard, stacked along
+            a new first axis.
+        holomorphic: False, as in `jax.value_and_grad`; a complex loss has no maximum.
+        allow_int: whether integers and bools have the float0 gradients that JAX gives them, instead of None.
+        batch_argnums: which positional arguments are batches; a variant with `m` cuts them into contiguous shards, and
+            folds the number of the shard into every key of `jax.random.key` among the other arguments.
+        aux: which auxiliary output comes back: that of the first pass, `"clean"`, which is the one at w unless the
+            variant does not ask there; that of the last, `"perturbed"`; or `"both"` as a pair.
+        value_and_grad: what differentiates, such as `equinox.filter_value_and_grad` or one that accumulates over
+            micro-batches.  It is called as `value_and_grad(f, has_aux=True)(leaves, *rest, **kwargs)`: a tuple of the
+            float arrays, and the arguments that are not differentiated.
+        shards: the way of working through several shards inside a device: `unrolled`, `scanned` or `vmapped`; by
+            default what is good for the platform.
+        axis_name: the mesh axes over which the batch is spread.  Without `mesh` this is for calls inside a `shard_map`
+            of the caller's; `aux` is then each device's own, and what else comes back is the same on all.
+        mesh: the mesh, for arrays that `jit` spreads: the batch over `axis_name`, and the parameters over other axes if
+            over any.  What comes back is what one device would return.
         normalisation: a pytree of bools, or a prefix of one, that tells which parameters belong to normalisation
             layers, for variants that ask; equinox and nnx modules tell it by their types.
 
@@ -130,7 +161,8 @@ def value_and_grad(
 
     Raises:
         TypeError: `variant` is not a Variant.
-        ValueError: the variant has a memory or a schedule; use `sharpness_aware`.
+        ValueError: the variant has a memory or a schedule, use `sharpness_aware`; it adds to the weights;
+            `holomorphic`; an axis that the mesh has not; when called, an `m` that does not fit the batch and devices.
 
     Example:
         >>> from samfamily_jax import SAM, value_and_grad
@@ -139,8 +171,13 @@ def value_and_grad(
         >>> loss, grads
         (Array(0.5, dtype=float32), Array([1.1, 0. ], dtype=float32))
     """
-    _check_variant(variant)
-    _refuse_addend(variant)
+    if holomorphic:
+        raise ValueError("holomorphic=True differentiates a complex loss, which has no maximum: return its real part")
+    moved = argnums if isinstance(argnums, int) else tuple(argnums)
+    follow = Follow(
+        fun, variant, moved, has_aux, _several(batch_argnums), aux, value_and_grad, shards, _several(axis_name), mesh,
+        normalisation,
+    )  # fmt: skip
     if variant.stateful:
         raise ValueError(
             f"{variant.name} has a memory or a schedule of rho, which value_and_grad has nowhere to keep: "
@@ -148,80 +185,23 @@ def value_and_grad(
         )
 
     def vg(*args: Any, **kwargs: Any) -> Any:
-        moved = argnums if isinstance(argnums, int) else tuple(argnums)
-        for i in (moved,) if isinstance(moved, int) else moved:
-            if not -len(args) <= i < len(args):
-                raise ValueError(
-                    f"argnums = {argnums} does not fit a loss called with {len(args)} positional arguments"
-                )
-        split = Partition(args[moved] if isinstance(moved, int) else tuple(args[i] for i in moved), normalisation)
-        outcome, aux = _step(fun, variant, split, moved, has_aux, batch_argnums, State(), args, kwargs)
-        gradients = split.gradients(conjugate(outcome.step.gradient.collapse()))
+        outcome, aux, split = follow(args, kwargs, State())
+        gradients = split.gradients(conjugate(outcome.step.gradient.collapse()), allow_int)
         return ((outcome.loss, aux) if has_aux else outcome.loss), gradients
 
     return vg
 
 
-def _step(
-    fun: Callable[..., Any],
-    variant: Variant,
-    split: Partition,
-    argnums: int | tuple[int, ...],
-    has_aux: bool,
-    batch_argnums: int | Sequence[int],
-    state: State,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> tuple[Outcome, Any]:
-    """Run one step's program on every shard; return the mean outcome, and aux at w."""
-    moved = tuple(i % len(args) for i in ((argnums,) if isinstance(argnums, int) else argnums))
-    batches = (batch_argnums,) if isinstance(batch_argnums, int) else tuple(batch_argnums)
-    if variant.m is not None:
-        if not all(-len(args) <= i < len(args) for i in batches) and batch_argnums != 1:
-            raise ValueError(f"batch_argnums = {batch_argnums} does not fit a loss called with {len(args)} arguments")
-        batches = tuple(i % len(args) if i < 0 else i for i in batches)
-        if set(batches) & set(moved):
-            raise ValueError(
-                f"batch_argnums = {batch_argnums} and argnums = {argnums} name one argument as batch and as "
-                "parameters: say with batch_argnums where the batch is"
-            )
-
-    def loss(leaves: Leaves, arguments: tuple[Any, ...]) -> tuple[jax.Array, Any]:
-        tree = split.merge(leaves)
-        filled = dict(zip(moved, (tree,) if isinstance(argnums, int) else tree, strict=True))
-        result = fun(*(filled.get(i, x) for i, x in enumerate(arguments)), **kwargs)
-        return result if has_aux else (result, None)
-
-    auxes: list[Any] = []
-
-    def one(w: Vec, arguments: tuple[Any, ...]) -> Outcome:
-        run = Run(lambda leaves: jax.value_and_grad(loss, has_aux=True)(leaves, arguments))
-        step = run.drive(variant.program(w, state))
-        seen = run.seen
-        assert seen is not None, "every program asks for a gradient"
-        auxes.append(seen.aux)
-        return Outcome(step, seen.loss, seen.last_loss, seen.gradients)
-
-    parts = shards(args, batches, variant.m)
-    outcome = _mean(split.w, one, parts)
-    return outcome, auxes[0] if variant.m is None else jax.tree.map(lambda *x: jnp.stack(x), *auxes)
+def _several(one_or_more: Any) -> tuple[Any, ...]:
+    return (one_or_more,) if isinstance(one_or_more, int | str) else tuple(one_or_more)
 
 
-def _mean(w: Vec, one: Callable[[Vec, Any], Outcome], parts: Sequence[Any]) -> Outcome:
-    """Return the mean outcome over parts.
-
-    A barrier keeps a part from beginning before the last is summed up, so that one part's memory may serve all.  (Of
-    jaxlib 0.10.2's compilers the one for CPUs drops it.)
-    """
-    total = one(w, parts[0])
-    for part in parts[1:]:
-        w, total = jax.lax.optimization_barrier((w, total))
-        total = add(total, one(w, part))
-    outcome: Outcome = divide(total, len(parts))
-    return outcome
+def _all_finite(outcome: Outcome) -> jax.Array:
+    figures = [outcome.loss, outcome.perturbed_loss, *outcome.step.gradient.collapse()]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in figures]))
 
 
-def _info(outcome: Outcome) -> StepInfo:
+def _info(outcome: Outcome, finite: jax.Array) -> StepInfo:
     return StepInfo(
         loss=outcome.loss,
         perturbed_loss=outcome.perturbed_loss,
@@ -230,22 +210,5 @@ def _info(outcome: Outcome) -> StepInfo:
         gradient_evaluations=jnp.asarray(outcome.gradients, float),
         active=jnp.asarray(outcome.step.radius) > 0,
         effective_radius=jnp.asarray(outcome.step.effective_radius, float),
-        skipped=1.0 - _all_finite(outcome.loss, outcome.perturbed_loss, outcome.step.gradient.norm(2)),
+        skipped=1.0 - finite.astype(float),
     )
-
-
-def _all_finite(*figures: Any) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.isfinite(figure) for figure in figures])).astype(float)
-
-
-def _check_variant(variant: Variant) -> None:
-    if not isinstance(variant, Variant):
-        raise TypeError(f"variant must be a Variant, got {variant!r}: pass a row of the family such as SAM(rho=0.05)")
-
-
-def _refuse_addend(variant: Variant) -> None:
-    if variant.descent.adds:
-        raise ValueError(
-            f"{variant.name} adds to the weights after the base optimizer's step, where value_and_grad has no say: use "
-            "samfamily_jax.optax.gradient_transformation, or the coupled form"
-        )

@@ -92,6 +92,12 @@ def _wider(dtype: torch.dtype, other: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, other)
 
 
+@cache
+def spacing(dtype: torch.dtype) -> float:
+    """Return the spacing of the numbers at 1."""
+    return torch.finfo(dtype).eps
+
+
 def two_norm(parts: Tensors) -> Tensor:
     """Return the 2-norm of a whole from those of its parts, in float64."""
     if len({norm.dtype for norm in parts}) > 1:

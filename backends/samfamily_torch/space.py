@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from samfamily.space import SMALLEST_NORMAL, Array, Leaf, Leaves, Scalar, Space
-from samfamily_torch.foreach import Tensors, add_into, beyond, read, two_norm, two_norms
+from samfamily_torch.foreach import Tensors, add_into, beyond, read, spacing, two_norm, two_norms
 
 
 class TorchSpace(Space):
@@ -102,7 +102,7 @@ class TorchSpace(Space):
 
     def rounding(self, x: Leaves) -> float:
         """See `Space.rounding`."""
-        return max((torch.finfo(u.dtype).eps for u in x), default=0.0)
+        return max(map(spacing, {u.dtype for u in x}), default=0.0)
 
     def threshold(self, x: Leaves, k: int) -> Scalar:
         """See `Space.threshold`."""

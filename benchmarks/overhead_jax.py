@@ -87,9 +87,10 @@ def contests(task: Task) -> Iterator[Contest]:
         Compared("samfamily", "optax opaque", Goal(1.0)),
     ]
     yield Contest(task.title, partial(contenders, task), pairs, task.rounds)
-    if task.more:
-        pairs = [Compared("LookSAM", "plain", Goal(1.3))]
-        yield Contest(f"{task.title}: {PERIOD} steps together", partial(cheap_contenders, task), pairs, task.rounds)
+    if task.losses:
+        pairs = [Compared(f"{name}: LookSAM", f"{name}: plain", Goal(1.3)) for name, _ in task.losses]
+        title = f"{task.title}: {PERIOD} steps together"
+        yield Contest(title, partial(cheap_contenders, task), pairs, task.rounds // 2)
         large = replace(task, batch=SHARD * SHARDS)
         pairs = [Compared(f"m = {SHARD}", "m = batch", Goal(1.5))]
         yield Contest(f"{large.title}: shards", partial(sharded_contenders, large), pairs, task.rounds // 2)
@@ -106,8 +107,11 @@ def contenders(task: Task) -> Iterator[tuple[str, Step]]:
 
 def cheap_contenders(task: Task) -> Iterator[tuple[str, Step]]:
     """Some plain steps, and some of a variant that takes little more than one gradient each."""
-    yield "plain", repeated(Training(task, plain(task)).step, PERIOD)
-    yield "LookSAM", repeated(Training(task, ours_with_memory(task, LookSAM(RHO, k=PERIOD))).step, PERIOD)
+    for name, loss in task.losses:
+        kind = replace(task, loss=loss)
+        yield f"{name}: plain", repeated(Training(kind, plain(kind)).step, PERIOD)
+        looking = Training(kind, ours_with_memory(kind, LookSAM(RHO, k=PERIOD)))
+        yield f"{name}: LookSAM", repeated(looking.step, PERIOD)
 
 
 def sharded_contenders(task: Task) -> Iterator[tuple[str, Step]]:

@@ -36,12 +36,11 @@ from benchmarks.overhead_jax import (
     program,
     threads,
 )
-from benchmarks.overhead_jax_tasks import CONV, MLP, TASKS, Task, dense, sgd
+from benchmarks.overhead_jax_tasks import CONV, MLP, TASKS, Task, dense, operator, patches, sgd
 from samfamily_jax import SAM, LookSAM
 
-TINY = Task(
-    "tiny", partial(dense, jnp.tanh), ((3, 4), (4, 2)), (3,), sgd, "SGD", target=1.0, rounds=9, batch=8, more=True
-)
+LOSS = partial(dense, jnp.tanh)
+TINY = Task("tiny", LOSS, ((3, 4), (4, 2)), (3,), sgd, "SGD", target=1.0, rounds=9, batch=8, losses=(("same", LOSS),))
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> jax.stages.Compiled:
@@ -100,6 +99,19 @@ def test_the_networks_are_those_of_the_other_backend(name: str) -> None:
     assert sum(leaf.size for leaf in weights) == sum(p.numel() for p in model.parameters())
     assert len(weights) == len(list(model.parameters()))
     assert jax.eval_shape(task.inputs).size == inputs.numel()
+
+
+def test_both_ways_to_convolve_are_one() -> None:
+    images, kernel = (
+        jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3))),
+        jnp.arange(54.0).reshape(3, 3, 3, 2),
+    )
+    for stride in (1, 2):
+        np.testing.assert_allclose(
+            patches(images, kernel, stride), operator(images, kernel, stride), rtol=1e-4, atol=1e-3
+        )
+    shifted = operator(images[:, ::-1], kernel, 1)  # negative control
+    assert not np.allclose(patches(images, kernel, 1), shifted, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("task", [replace(MLP, shapes=((64, 64),) * 3, signal=(64,)), CONV], ids=["mlp", "conv"])
@@ -166,7 +178,7 @@ def test_a_contest_compares_only_those_who_take_part() -> None:
         for step in names.values():
             step()
     assert len(list(contests(TINY))) == 3
-    assert len(list(contests(replace(TINY, more=False)))) == 1
+    assert len(list(contests(replace(TINY, losses=())))) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------------- page

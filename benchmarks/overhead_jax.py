@@ -5,27 +5,25 @@ not before the first is whole, and one step of the base optimizer: what it takes
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 
 import samfamily_jax
+from benchmarks import collectives_jax
 from benchmarks.comparison import Compared, Contest, Counted, Goal, Step
 from benchmarks.counting_jax import Traced, flops, temporary_bytes, tree_bytes
-from benchmarks.overhead_jax_tasks import CONV, MLP, TASKS, Task, Weights
+from benchmarks.overhead_jax_steps import RHO, Method, Training, limit, ours, ours_with_memory, peer, plain, program
+from benchmarks.overhead_jax_tasks import CONV, MLP, TASKS, Task
 from samfamily import Variant
-from samfamily_jax import SAM, LookSAM, sharpness_aware
+from samfamily_jax import SAM, LookSAM
 
 __all__ = ["COUNTS", "PACKAGES", "TASKS", "contests", "counts", "threads"]
 
 PACKAGES = ("samfamily", "jax", "jaxlib", "optax", "numpy")
 
-RHO = 0.05
 PERIOD = 5
 """LookSAM's k, and how many steps are timed together where a variant does not climb at every step."""
 SHARD, SHARDS = 32, 4
@@ -37,41 +35,6 @@ def threads(number: int | None) -> int:
     if number is not None:
         os.environ["NPROC"] = str(number)
     return number or len(os.sched_getaffinity(0))
-
-
-Memory = Any
-Update = Callable[..., tuple[Weights, Memory, jax.Array]]
-
-
-class Method(NamedTuple):
-    """A way to take a step.
-
-    Attributes:
-        init: from weights to memory.
-        update: from weights, memory, a batch and perhaps rho to new weights and memory and the loss before.
-    """
-
-    init: Callable[[Weights], Memory]
-    update: Update
-
-
-class Training:
-    """One network in training, from the same weights and on the same batch, whose weights and memory are donated."""
-
-    def __init__(self, task: Task, method: Method) -> None:
-        self.weights, self.inputs = task.weights(), task.inputs()
-        self.memory = jax.tree.map(jnp.copy, method.init(self.weights))  # nothing is donated twice
-        self.update = donating(method)
-
-    def step(self, *rho: float) -> None:
-        """Take a step and wait for it."""
-        self.weights, self.memory, _ = self.update(self.weights, self.memory, self.inputs, *rho)
-        jax.block_until_ready((self.weights, self.memory))
-
-
-def donating(method: Method) -> Any:
-    """The compiled update, which writes new weights and memory over the old ones."""
-    return jax.jit(method.update, donate_argnums=(0, 1))
 
 
 # --- Timed ------------------------------------------------------------------------------------------------------------
@@ -131,11 +94,17 @@ def repeated(step: Step, times: int) -> Step:
 # --- Counted, not timed -----------------------------------------------------------------------------------------------
 
 COUNTS = "By XLA's analysis of the compiled programs"
+SUMS = {"plain": Goal(1, 1), "samfamily": Goal(2, 2)}
+"""One for each gradient of the whole batch."""
 
 
 def counts(tasks: Sequence[Task] = (MLP, CONV)) -> list[Counted]:
     """What SAM costs on these tasks, whatever the machine."""
-    return [counted for task in tasks for counted in _counts(task)]
+    sums = [
+        Counted(f"{MLP.title}: {name}", f"sums over {collectives_jax.DEVICES} devices", value, SUMS[name])
+        for name, value in collectives_jax.counted().items()
+    ]
+    return [*(counted for task in tasks for counted in _counts(task)), *sums]
 
 
 def _counts(task: Task) -> Iterator[Counted]:
@@ -171,15 +140,6 @@ def plain_bytes(task: Task) -> int:
     return temporary_bytes(program(task, plain(task)))
 
 
-def program(task: Task, method: Method) -> jax.stages.Compiled:
-    """The program that a step runs."""
-    weights = jax.eval_shape(task.weights)
-    compiled: jax.stages.Compiled = (
-        donating(method).lower(weights, jax.eval_shape(method.init, weights), jax.eval_shape(task.inputs)).compile()
-    )
-    return compiled
-
-
 def compilations(task: Task, method: Method) -> int:
     """How often a step is compiled while it is taken with three radii, one after the other."""
     update = Traced(method.update)
@@ -187,84 +147,3 @@ def compilations(task: Task, method: Method) -> int:
     for rho in (0.01, 0.05, 0.2):
         training.step(rho)
     return update.times
-
-
-# --- The ways to take a step ------------------------------------------------------------------------------------------
-
-
-def descended(base: optax.GradientTransformation, gradient: Any, memory: Any, weights: Weights) -> tuple[Weights, Any]:
-    """The weights and the memory after one step of the base optimizer."""
-    updates, memory = base.update(gradient, memory, weights)
-    return optax.apply_updates(weights, updates), memory
-
-
-def plain(task: Task) -> Method:
-    """The base optimizer's step."""
-    base, value_and_grad = task.base(), jax.value_and_grad(task.loss)
-
-    def update(weights: Weights, memory: Memory, inputs: jax.Array) -> tuple[Weights, Memory, jax.Array]:
-        loss, gradient = value_and_grad(weights, inputs)
-        return *descended(base, gradient, memory, weights), loss
-
-    return Method(base.init, update)
-
-
-def limit(task: Task) -> Method:
-    """Two gradients and the base optimizer's step.
-
-    The second batch is the first one moved by nothing times an entry of every part of the first gradient, so that XLA
-    can neither take the two gradients for one nor leave a part of the first out.
-    """
-    base, value_and_grad = task.base(), jax.value_and_grad(task.loss)
-
-    def update(weights: Weights, memory: Memory, inputs: jax.Array) -> tuple[Weights, Memory, jax.Array]:
-        loss, first = value_and_grad(weights, inputs)
-        entries = sum(leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(first))
-        _, second = value_and_grad(weights, inputs + 0.0 * entries)
-        return *descended(base, second, memory, weights), loss
-
-    return Method(base.init, update)
-
-
-def ours(task: Task, row: Callable[[Any], Variant]) -> Method:
-    """This library's step with a row without memory."""
-    base = task.base()
-
-    def update(
-        weights: Weights, memory: Memory, inputs: jax.Array, rho: Any = RHO
-    ) -> tuple[Weights, Memory, jax.Array]:
-        loss, gradient = samfamily_jax.value_and_grad(task.loss, row(rho))(weights, inputs)
-        return *descended(base, gradient, memory, weights), loss
-
-    return Method(base.init, update)
-
-
-def ours_with_memory(task: Task, variant: Variant) -> Method:
-    """This library's step with a row that remembers."""
-    base, aware = task.base(), sharpness_aware(task.loss, variant)
-
-    def init(weights: Weights) -> Memory:
-        return base.init(weights), aware.init(weights)
-
-    def update(weights: Weights, memory: Memory, inputs: jax.Array) -> tuple[Weights, Memory, jax.Array]:
-        (loss, gradient), after = aware.value_and_grad(weights, memory[1], inputs)
-        weights, before = descended(base, gradient, memory[0], weights)
-        return weights, (before, after), loss
-
-    return Method(init, update)
-
-
-def peer(task: Task, opaque: bool) -> Method:
-    """SAM as optax has it: opaque, with both gradients in one call, or transparent, one in each of two calls."""
-    ascent = optax.chain(optax.contrib.normalize(), optax.sgd(RHO))
-    base = optax.contrib.sam(task.base(), ascent, sync_period=2, opaque_mode=opaque)
-    value_and_grad = jax.value_and_grad(task.loss)
-
-    def update(weights: Weights, memory: Memory, inputs: jax.Array) -> tuple[Weights, Memory, jax.Array]:
-        loss, gradient = value_and_grad(weights, inputs)
-        updates, memory = base.update(
-            gradient, memory, weights, grad_fn=lambda point, _: value_and_grad(point, inputs)[1]
-        )
-        return optax.apply_updates(weights, updates), memory, loss
-
-    return Method(base.init, update)

@@ -17,25 +17,10 @@ import optax
 import pytest
 from rich.console import Console
 
-from benchmarks import overhead, overhead_jax, overhead_torch
-from benchmarks.counting_jax import Traced, flops, temporary_bytes, tree_bytes
-from benchmarks.overhead_jax import (
-    SHARD,
-    Method,
-    Training,
-    compilations,
-    contests,
-    copies,
-    counts,
-    flops_of_gradients,
-    limit,
-    ours,
-    ours_with_memory,
-    peer,
-    plain,
-    program,
-    threads,
-)
+from benchmarks import collectives_jax, overhead, overhead_jax, overhead_torch
+from benchmarks.counting_jax import Traced, all_reduces, flops, temporary_bytes, tree_bytes
+from benchmarks.overhead_jax import SHARD, compilations, contests, copies, counts, flops_of_gradients, threads
+from benchmarks.overhead_jax_steps import RHO, Method, Training, limit, ours, ours_with_memory, peer, plain, program
 from benchmarks.overhead_jax_tasks import CONV, MLP, TASKS, Task, dense, operator, patches, sgd
 from samfamily_jax import SAM, LookSAM
 
@@ -87,6 +72,22 @@ def test_a_step_is_compiled_once_for_all_radii() -> None:
     for rho in (0.01, 0.05, 0.2):
         static(weights, method.init(weights), TINY.inputs(), rho)
     assert update.times == 3  # negative control: a radius that belongs to the program
+
+
+def test_sums_over_devices_are_counted_on_eight_of_them() -> None:
+    assert collectives_jax.counted() == {"plain": 1, "samfamily": 2}
+
+
+def test_a_program_of_one_device_has_no_sums_over_devices() -> None:
+    """Negative control; and what stands for one sum in XLA's text, whatever the number of arrays in it."""
+    assert all_reduces(compiled(LOSS, TINY.weights(), TINY.inputs())) == 0
+
+    class Program:
+        def as_text(self) -> str:
+            return "%all-reduce.1 = (f32[2], f32[]) all-reduce(%a, %b)\n %r = f32[2] get-tuple-element(%all-reduce.1)"
+
+    program: Any = Program()
+    assert all_reduces(program) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- contenders
@@ -157,9 +158,9 @@ def test_rows_with_memory_and_shards_take_their_own_steps() -> None:
     large = replace(QUICK, batch=2 * SHARD)
     whole, halves = (walk(ours(large, row), 30, large) for row in (SAM, lambda rho: SAM(rho).sharded(SHARD)))
     assert not np.array_equal(whole, halves)
-    every = walk(ours_with_memory(QUICK, LookSAM(overhead_jax.RHO, k=1)), 30)
+    every = walk(ours_with_memory(QUICK, LookSAM(RHO, k=1)), 30)
     np.testing.assert_allclose(every, walk(ours(QUICK, SAM), 30), rtol=1e-5, atol=1e-6)
-    assert not np.allclose(walk(ours_with_memory(QUICK, LookSAM(overhead_jax.RHO, k=5)), 30), every, atol=1e-5)
+    assert not np.allclose(walk(ours_with_memory(QUICK, LookSAM(RHO, k=5)), 30), every, atol=1e-5)
 
 
 def test_nothing_is_held_after_it_is_donated() -> None:
@@ -187,6 +188,7 @@ def test_a_contest_compares_only_those_who_take_part() -> None:
 def test_the_page_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overhead_jax, "TASKS", {"conv": TINY})
     monkeypatch.setattr(overhead_jax, "counts", partial(counts, [TINY]))
+    monkeypatch.setattr(collectives_jax, "counted", lambda: {"plain": 1, "samfamily": 3})
     output = io.StringIO()
     arguments = argparse.Namespace(backend="jax", tasks=["conv"], rounds=3, out=tmp_path, clock="cpu")
     path = overhead.make(arguments, Console(file=output, width=160))
@@ -197,6 +199,7 @@ def test_the_page_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert f"jax {jax.__version__}" in page
     found = json.loads((tmp_path / "overhead.json").read_text(encoding="utf-8"))
     assert found["counts"]["tiny, batch 8, SGD"]["compilations for three rhos"] == 1
+    assert "sums over 8 devices | 3 | 2: missed" in page
     timed = found["timed"]["tiny, batch 8, SGD"]
     assert len(timed["seconds"]["samfamily"]) == 3
     goals = {pair["unit"]: pair["goal"] and pair["goal"]["high"] for pair in timed["compared"] if "sam" in pair["step"]}

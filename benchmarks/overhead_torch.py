@@ -6,6 +6,7 @@ and restoring take nothing.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,14 +14,15 @@ import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 
+from benchmarks.comparison import Compared, Contest, Counted, Goal, Step
 from benchmarks.counting import Count
 from samfamily import Variant
 from samfamily_torch import ASAM, MSAM, SAM, LookSAM, SharpnessAware
 
+PACKAGES = ("samfamily", "torch", "pytorch_optimizer", "numpy")
+
 PERIOD = 5
 """LookSAM's k, and how many steps are timed together where a variant does not climb at every step."""
-
-Step = Callable[[], object]
 
 
 def mlp() -> tuple[nn.Module, Tensor]:
@@ -77,19 +79,31 @@ def sgd(parameters: Any, **options: Any) -> torch.optim.Optimizer:
 
 @dataclass(frozen=True)
 class Task:
-    """A network to train, and how far above its limit a step may be."""
+    """A network to train, and how far above its limit a step may be.
+
+    Attributes:
+        name: what the network is.
+        network: makes it, and a batch.
+        base: makes the base optimizer.
+        base_name: which one it is.
+        target: how long a step may take, in units of the limit.
+        rounds: how often each contender is timed.
+        cheap: whether variants that take little more than one gradient are timed on it too.
+    """
 
     name: str
     network: Callable[[], tuple[nn.Module, Tensor]]
     base: Base
     base_name: str
     target: float
+    rounds: int
+    cheap: bool = False
 
 
 TASKS = {
-    "mlp": Task("MLP 1024-2048-2048-2048-10, batch 32", mlp, adamw, "AdamW", 1.08),
-    "conv": Task("small convolutional net, batch 32", conv, sgd, "SGD", 1.02),
-    "narrow": Task("100 layers of width 64, batch 32", narrow, adamw, "AdamW", 1.05),
+    "mlp": Task("MLP 1024-2048-2048-2048-10, batch 32", mlp, adamw, "AdamW", 1.08, 25),
+    "conv": Task("small convolutional net, batch 32", conv, sgd, "SGD", 1.02, 60, cheap=True),
+    "narrow": Task("100 layers of width 64, batch 32", narrow, adamw, "AdamW", 1.05, 60),
 }
 
 CHEAP = {"LookSAM": (LookSAM(k=PERIOD), 1.3), "MSAM": (MSAM(), 1.1)}
@@ -113,9 +127,27 @@ class Training:
         return loss
 
 
+KINDS = {"loop": False, "foreach": True}
+"""A base optimizer that loops has a limit of its own, and so has one that does not."""
+
+
+def contests(task: Task) -> Iterator[Contest]:
+    """What is timed on a task."""
+    pairs = [
+        Compared(f"{kind}: {who}", f"{kind}: limit", Goal(task.target) if who == "samfamily" else None)
+        for kind in KINDS
+        for who in ("base step", "samfamily", "pytorch_optimizer")
+    ]
+    title = f"{task.name}, {task.base_name}"
+    yield Contest(title, partial(contenders, task), pairs, task.rounds)
+    if task.cheap:
+        pairs = [Compared(name, "plain", Goal(target)) for name, (_, target) in CHEAP.items()]
+        yield Contest(f"{title}: {PERIOD} steps together", partial(cheap_contenders, task), pairs, task.rounds)
+
+
 def contenders(task: Task) -> Iterator[tuple[str, Step]]:
-    """The steps that are compared: a base optimizer that loops has a limit of its own, and so has one that does not."""
-    for kind, foreach in (("loop", False), ("foreach", True)):
+    """The steps that are compared."""
+    for kind, foreach in KINDS.items():
         yield f"{kind}: limit", limit(task, Training(task), foreach)
         yield f"{kind}: base step", base_step(task, Training(task), foreach)
         yield f"{kind}: samfamily", ours(task, Training(task), SAM(), foreach)
@@ -194,8 +226,12 @@ class _Still(torch.optim.Optimizer):
         """Stay."""
 
 
-def counts(tensors: int = 50, shape: tuple[int, ...] = (64, 64)) -> dict[str, tuple[int, float, int]]:
-    """Calls, passes over the parameters and values read to the host, to perturb and to restore this many tensors."""
+COUNTS = "To perturb and to restore 50 tensors of 64 x 64 float32"
+FIGURES = ("calls", "passes over memory", "values read to the host")
+
+
+def counts(tensors: int = 50, shape: tuple[int, ...] = (64, 64)) -> list[Counted]:
+    """What perturbing and restoring this many tensors takes."""
     still: Any = _Still
     rows: Mapping[str, tuple[Callable[[Any], Any], str]] = {
         "samfamily SAM": (lambda p: SharpnessAware(_Still(p), SAM()), "cpu"),
@@ -204,7 +240,12 @@ def counts(tensors: int = 50, shape: tuple[int, ...] = (64, 64)) -> dict[str, tu
         "pytorch_optimizer SAM, foreach": (lambda p: pytorch_optimizer.SAM(p, still, rho=0.05, foreach=True), "cpu"),
         "pytorch_optimizer SAM, loop": (lambda p: pytorch_optimizer.SAM(p, still, rho=0.05, foreach=False), "cpu"),
     }
-    return {name: _count(make, device, tensors, shape) for name, (make, device) in rows.items()}
+    counted = {name: _count(make, device, tensors, shape) for name, (make, device) in rows.items()}
+    return [
+        Counted(name, what, value)
+        for name, values in counted.items()
+        for what, value in zip(FIGURES, values, strict=True)
+    ]
 
 
 def _count(make: Callable[[Any], Any], device: str, tensors: int, shape: tuple[int, ...]) -> tuple[int, float, int]:

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import nn
 
 from benchmarks import contest, overhead, overhead_torch
 from benchmarks.__main__ import main
+from benchmarks.comparison import Compared, Counted, Goal, compared_row, counted_row, unit_rows
 from benchmarks.contest import Ratio, in_turn, relative
 from benchmarks.counting import Count
-from benchmarks.overhead_torch import CHEAP, TASKS, Task, Training, cheap_contenders, contenders, counts
+from benchmarks.overhead_torch import CHEAP, TASKS, Task, Training, cheap_contenders, contenders, contests, counts
 from samfamily import SAM
 
 # ------------------------------------------------------------------------------------------------------------- counting
@@ -73,14 +75,16 @@ def test_passes_are_bytes_over_the_memory_of_the_parameters() -> None:
 
 
 def test_ours_takes_the_fewest_calls_and_passes() -> None:
-    counted = counts()
+    counted: dict[str, dict[str, float]] = {}
+    for who, what, value, _ in counts():
+        counted.setdefault(who, {})[what] = value
     ours = counted["samfamily SAM"]
-    for name, (calls, passes, _) in counted.items():
+    for name, theirs in counted.items():
         if "SAM, scalars" not in name and name != "samfamily SAM":
-            assert calls > 5 * ours[0]
-            assert passes >= 1.5 * ours[1]
-    assert counted["samfamily SAM, scalars not read"][2] == 0
-    assert ours[2] > 0  # negative control: a CPU's scalars are read
+            assert theirs["calls"] > 5 * ours["calls"]
+            assert theirs["passes over memory"] >= 1.5 * ours["passes over memory"]
+    assert counted["samfamily SAM, scalars not read"]["values read to the host"] == 0
+    assert ours["values read to the host"] > 0  # negative control: a CPU's scalars are read
 
 
 # --------------------------------------------------------------------------------------------------------------- timing
@@ -128,12 +132,25 @@ def test_the_interval_is_that_of_the_sign_test() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "told"),
-    [((1.0, 0.9, 1.05), "reached"), ((1.2, 1.15, 1.3), "missed"), ((1.1, 1.0, 1.2), "cannot be told")],
+    ("low", "high", "told"), [(0.9, 1.05, "reached"), (1.15, 1.3, "missed"), (1.0, 1.2, "cannot be told")]
 )
-def test_a_target_is_called_reached_only_where_the_interval_says_so(ratio: Any, told: str) -> None:
-    kept = overhead._kept(Ratio(*ratio), [1.0], 1.1)
-    assert overhead._verdict(kept).endswith(told)
+def test_a_goal_is_called_reached_only_where_the_interval_says_so(low: float, high: float, told: str) -> None:
+    assert Goal(1.1).verdict(low, high) == told
+    row = compared_row(Compared("ours", "limit", Goal(1.1)), Ratio(1.0, low, high))
+    assert row.target == f"at most 1.1: {told}"
+
+
+@pytest.mark.parametrize(("value", "told"), [(1.9, "missed"), (1.98, "reached"), (2.02, "reached"), (2.1, "missed")])
+def test_a_goal_may_have_two_ends(value: float, told: str) -> None:
+    row = counted_row(Counted("ours", "flops", value, Goal(2.02, 1.98)))
+    assert row.target == f"1.98 to 2.02: {told}"
+    assert counted_row(Counted("ours", "compilations", 2, Goal(1, 1))).target == "1: missed"
+    assert counted_row(Counted("theirs", "flops", value)).target == ""
+
+
+def test_units_show_their_best_time_once() -> None:
+    rows = unit_rows([Compared("a", "limit"), Compared("b", "limit"), Compared("a", "b")], {"limit": [2, 1], "b": [3]})
+    assert [(row.who, row.figure) for row in rows] == [("limit", "1000.0 ms at best"), ("b", "3000.0 ms at best")]
 
 
 # ----------------------------------------------------------------------------------------------------------- contenders
@@ -147,7 +164,7 @@ def descent(parameters: Any, **options: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, **options)
 
 
-TINY = Task("tiny", tiny, descent, "SGD", 1.0)
+TINY = Task("tiny", tiny, descent, "SGD", target=1.0, rounds=9, cheap=True)
 
 
 @pytest.fixture
@@ -209,29 +226,39 @@ def test_the_peer_takes_the_same_steps() -> None:
 def test_the_page_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overhead_torch, "TASKS", {"conv": TINY})
     output = io.StringIO()
-    arguments = argparse.Namespace(tasks=["conv"], rounds=3, out=tmp_path / "new", clock="cpu")
+    arguments = argparse.Namespace(backend="torch", tasks=["conv"], rounds=3, out=tmp_path / "new", clock="cpu")
     path = overhead.make(arguments, Console(file=output, width=120))
     page, shown = path.read_text(encoding="utf-8"), output.getvalue()
-    for told in (
-        "samfamily SAM",
-        "pytorch_optimizer",
-        "LookSAM",
-        "MSAM",
-        "in units of the limit",
-        "passes over memory",
-    ):
+    for told in ("samfamily SAM", "pytorch_optimizer", "LookSAM", "MSAM", "in units of plain", "passes over memory"):
         assert told in page
         assert told in shown
     assert f"torch {torch.__version__}" in page
     assert "cpu time" in page
     found = json.loads((tmp_path / "new" / "overhead.json").read_text(encoding="utf-8"))
-    assert found["counts"]["samfamily SAM"]["passes"] <= 8.1
-    assert len(found["conv"]["steps"]["loop: samfamily"]["seconds"]) == 3
-    assert found["conv"]["steps"]["loop: limit"]["ratio"] == {"median": 1, "low": 1, "high": 1}
-    assert set(found["cheap"]["steps"]) == set(CHEAP)
+    assert found["counts"]["samfamily SAM"]["passes over memory"] <= 8.1
+    timed = found["timed"]["tiny, SGD"]
+    assert len(timed["seconds"]["loop: samfamily"]) == 3
+    ours = next(pair for pair in timed["compared"] if pair["step"] == "loop: samfamily")
+    assert ours["unit"] == "loop: limit"
+    assert ours["goal"]["high"] == 1.0
+    assert {
+        pair["step"] for pair in found["timed"][f"tiny, SGD: {overhead_torch.PERIOD} steps together"]["compared"]
+    } == set(CHEAP)
 
 
-@pytest.mark.parametrize(("option", "value"), [("--rounds", "0"), ("--tasks", "resnet"), ("--threads", "many")])
+def test_a_contest_compares_only_those_who_take_part() -> None:
+    for held in contests(TINY):
+        names = dict(held.contenders())
+        for pair in held.compared:
+            assert {pair.step, pair.unit} <= set(names)
+        assert held.rounds == 9
+    assert len(list(contests(TINY))) == 2
+    assert len(list(contests(replace(TINY, cheap=False)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--rounds", "0"), ("--tasks", "resnet"), ("--threads", "many"), ("--backend", "numpy")]
+)
 def test_bad_values_are_named(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["overhead", option, value])

@@ -1,0 +1,53 @@
+"""How many sums over devices a step takes, on eight simulated ones.
+
+`python -m benchmarks.collectives_jax` is a process of its own: XLA asks for the number of devices when it starts.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from benchmarks.counting_jax import all_reduces
+from benchmarks.overhead_jax_steps import Method, ours, plain
+from benchmarks.overhead_jax_tasks import MLP, Task
+from samfamily_jax import SAM
+
+DEVICES = 8
+
+
+def counted() -> dict[str, int]:
+    """The sums over devices of each step in `steps`, counted in a process with eight devices."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
+    }
+    command = [sys.executable, "-m", "benchmarks.collectives_jax"]
+    told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    counts: dict[str, int] = json.loads(told)
+    return counts
+
+
+def steps(task: Task) -> dict[str, Method]:
+    """The steps whose sums are counted: a batch that lies on all devices, and one mean loss over it."""
+    return {"plain": plain(task), "samfamily": ours(task, SAM)}
+
+
+def on_devices(task: Task, method: Method) -> jax.stages.Compiled:
+    """A step's program for a batch that lies on all devices, and weights that lie on each."""
+    mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))
+    whole, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+    weights = jax.eval_shape(task.weights)
+    step = jax.jit(method.update, donate_argnums=(0, 1), in_shardings=(whole, whole, split), out_shardings=whole)
+    lowered = step.lower(weights, jax.eval_shape(method.init, weights), jax.eval_shape(task.inputs))
+    compiled: jax.stages.Compiled = lowered.compile()
+    return compiled
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: all_reduces(on_devices(MLP, method)) for name, method in steps(MLP).items()}))

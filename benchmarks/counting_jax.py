@@ -1,0 +1,56 @@
+"""What XLA says of a program that it has compiled: operations, temporary memory, collectives; how often it had to."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def flops(program: jax.stages.Compiled) -> float:
+    """Floating-point operations, by XLA's own analysis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> flops(jax.jit(jnp.matmul).lower(jnp.ones((2, 3)), jnp.ones((3, 5))).compile())  # 30 products, 30 sums
+        60.0
+    """
+    analysis: Any = program.cost_analysis()
+    return float(analysis["flops"])
+
+
+def temporary_bytes(program: jax.stages.Compiled) -> int:
+    """The memory that a program needs besides its arguments and its results."""
+    analysis: Any = program.memory_analysis()
+    return int(analysis.temp_size_in_bytes)
+
+
+def tree_bytes(tree: Any) -> int:
+    """The memory of all arrays, or shapes of arrays, in a pytree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def all_reduces(program: jax.stages.Compiled) -> int:
+    """How many sums over devices a program takes, whatever the number of arrays in each."""
+    return len(re.findall(r"\ball-reduce(?:-start)?\(", program.as_text() or ""))
+
+
+class Traced:
+    """A function that counts how often JAX traces it, and so how often it is compiled.
+
+    Example:
+        >>> increment = Traced(lambda x: x + 1)
+        >>> jitted = jax.jit(increment)
+        >>> _ = [jitted(x) for x in (1.0, 2.0, 3.0, 1)]
+        >>> increment.times  # once for floats, once for whole numbers
+        2
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.times = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Count, and call the function."""
+        self.times += 1
+        return self.function(*arguments)

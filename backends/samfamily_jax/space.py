@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import inf
@@ -47,13 +47,9 @@ class JaxSpace(Space):
     def norm(self, x: Leaves, q: float) -> Scalar:
         """See `Space.norm`."""
         filled = [_wide(u) for u in x if u.size]
-        largest = reduce(jnp.maximum, (jnp.max(jnp.abs(u)) for u in filled), jnp.zeros(()))
-        if q == inf:
-            return jnp.where(largest == 0, 0.0, largest)  # JAX's |x| has slope 1 at 0
-        unit = _unit(largest)
-        total = _total(jnp.sum(jnp.square(jnp.abs(u) / unit) if q == 2 else (jnp.abs(u) / unit) ** q) for u in filled)
-        root = jnp.where(total == 0, 1.0, total) ** (1 / q)  # the root of 0 has no derivative; the norm's is taken as 0
-        return jnp.where(total == 0, 0.0, unit * root)
+        if q == 2 and filled:
+            return jax.lax.platform_dependent(filled, cpu=_two_norm_in_one_pass, default=_two_norm)
+        return _norm(filled, q)
 
     def sign(self, x: Array) -> Array:
         """See `Space.sign`."""
@@ -87,9 +83,52 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def _norm(x: Sequence[Array], q: float) -> Scalar:
+    """Return the q-norm in two passes: one for the largest entry, by which all are divided before powers are taken."""
+    largest = reduce(jnp.maximum, (jnp.max(jnp.abs(u)) for u in x), jnp.zeros(()))
+    if q == inf:
+        return jnp.where(largest == 0, 0.0, largest)  # JAX's |x| has slope 1 at 0
+    unit = _unit(largest)
+    total = _total(_squares(u, 1 / unit) if q == 2 else jnp.sum((jnp.abs(u) / unit) ** q) for u in x)
+    root = jnp.where(total == 0, 1.0, total) ** (1 / q)  # the root of 0 has no derivative; the norm's is taken as 0
+    return jnp.where(total == 0, 0.0, unit * root)
+
+
+def _two_norm(x: Sequence[Array]) -> Scalar:
+    return _norm(x, 2)
+
+
+def _two_norm_in_one_pass(x: Sequence[Array]) -> Scalar:
+    """Return the 2-norm in one pass where no square is out of range, and else in two.
+
+    A branch costs a CPU nothing; an accelerator would have to wait for it, and passes over memory faster.
+    """
+    total = _total(_squares(u) for u in x)
+    return jax.lax.cond((total > 1e-20) & (total < 1e38), _root, _two_norm_instead, total, x)
+
+
+def _root(total: Scalar, x: Sequence[Array]) -> Scalar:
+    return jnp.sqrt(jnp.where(total > 0, total, 1.0))  # under vmap this is computed also where it is not taken
+
+
+def _two_norm_instead(total: Scalar, x: Sequence[Array]) -> Scalar:
+    return _norm(x, 2)
+
+
+def _squares(x: Array, unit: Scalar = 1.0) -> Scalar:
+    r"""Return the sum of \(|x / unit|^2\), given 1 / unit."""
+    if jnp.iscomplexobj(x):
+        return _squares(x.real, unit) + _squares(x.imag, unit)
+    return jnp.sum(jnp.square(x * unit))
+
+
 def _unit(largest: Scalar) -> Scalar:
-    """Return what to divide by before taking powers: the largest entry, or 1 where that is 0 or not finite."""
-    return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0))
+    """Return what to divide by before taking powers: the largest entry, or 1 where that is 0 or not finite.
+
+    At most a quarter of the largest number, so that its reciprocal is not flushed to zero.
+    """
+    unit = jnp.minimum(largest, float(jnp.finfo(largest.dtype).max) / 4)
+    return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), unit, 1.0))
 
 
 def _total(parts: Iterable[Scalar]) -> Scalar:

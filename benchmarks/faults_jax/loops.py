@@ -130,8 +130,9 @@ def _two_steps_of_adam() -> Any:
 def multi_transform(library: Library) -> Outcome:
     """Each transformation is shown the leaves of its group alone, with placeholders for the others."""
     groups = {"hidden": "fast", "out": "slow"}
-    rates = {"fast": optax.sgd(LR), "slow": optax.sgd(LR / 10)}
-    tx = optax.multi_transform({name: library.optimizer(base, RHO) for name, base in rates.items()}, groups)
+    rates: Any = {"fast": optax.sgd(LR), "slow": optax.sgd(LR / 10)}
+    inside: Any = {name: library.optimizer(base, RHO) for name, base in rates.items()}
+    tx = optax.multi_transform(inside, groups)
     params = one_step(library, _loop(library, tx), network(), *BATCHES[0])
     base = optax.multi_transform(rates, groups)
     return either(params, [sam(fit, network(), BATCHES[0], base=base), _perturbed_by_group(base)])
@@ -165,7 +166,7 @@ def clipping_in_a_chain(library: Library) -> Outcome:
 )
 def accumulation(library: Library) -> Outcome:
     """The first gradient is a mean over micro-batches and the second that of the last one alone."""
-    tx = optax.MultiSteps(library.optimizer(SGD, RHO), every_k_schedule=2)
+    tx: Any = optax.MultiSteps(library.optimizer(SGD, RHO), every_k_schedule=2)
     trainer = _loop(library, optax.GradientTransformationExtraArgs(tx.init, tx.update))
     params, state = network(), trainer.init(network())
     for batch in BATCHES[:2] * library.calls:

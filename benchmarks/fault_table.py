@@ -1,6 +1,6 @@
 """Faults as functions: what a probe is, what it finds, and the table of faults against libraries.
 
-Nothing here knows a framework. `benchmarks.faults_torch` has the probes for PyTorch.
+Nothing here knows a framework. `benchmarks.faults_torch` has the probes for PyTorch, `benchmarks.faults_jax` for JAX.
 """
 
 import re
@@ -72,6 +72,19 @@ def fault(title: str, where: str) -> Callable[[Callable[[Any], Outcome]], Probe]
 def probes_of(modules: Iterable[ModuleType]) -> list[Probe]:
     """The probes of these modules, in the order in which they stand there."""
     return [value for module in modules for value in vars(module).values() if isinstance(value, Probe)]
+
+
+def radius_is(found: float, rho: float) -> Outcome:
+    """Whether the perturbation is as long as rho, to a tenth."""
+    return Outcome(abs(found - rho) <= 0.1 * rho, f"radius {found:.3g}, rho {rho:.3g}")
+
+
+def all_of(*outcomes: Outcome) -> Outcome:
+    """The first that is not ok, or everything that was found."""
+    for outcome in outcomes:
+        if not outcome.ok:
+            return outcome
+    return Outcome(True, "; ".join(outcome.detail for outcome in outcomes))
 
 
 def shown(error: BaseException) -> str:

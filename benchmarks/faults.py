@@ -19,7 +19,7 @@ from benchmarks.arguments import folder
 from benchmarks.fault_table import Finding, Probe, details, markdown, terminal_table
 from benchmarks.progress import Display
 
-BACKENDS = {"torch": "benchmarks.faults_torch"}  # each has `probes()` and `libraries()`
+BACKENDS = {"torch": "benchmarks.faults_torch", "jax": "benchmarks.faults_jax"}  # each has `probes()` and `libraries()`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,9 @@ import re
 
 import torch
 
-from benchmarks.fault_table import Outcome, fault, shown
+from benchmarks.fault_table import Outcome, all_of, fault, shown
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import LR, RHO, agree, all_of, network, quadratic, sam, same, vector
+from benchmarks.faults_torch.task import LR, RHO, agree, network, quadratic, sam, same, vector
 
 
 @fault("`step(closure)` with a standard closure is SAM from the first step on", "pytorch_optimizer 4.1.0, davda54/sam")

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fault_table import Outcome, fault, shown
+from benchmarks.fault_table import Outcome, all_of, fault, shown
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import LR, RHO, Task, agree, all_of, quadratic, sam, same, vector
+from benchmarks.faults_torch.task import LR, RHO, Task, agree, quadratic, sam, same, vector
 
 
 def _pair() -> Task:

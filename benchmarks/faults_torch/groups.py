@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fault_table import Outcome, fault
+from benchmarks.fault_table import Outcome, all_of, fault, radius_is
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import LR, RHO, Task, agree, all_of, network, quadratic, radius_is, sam, same, vector
+from benchmarks.faults_torch.task import LR, RHO, Task, agree, network, quadratic, sam, same, vector
 
 
 @fault("A learning-rate scheduler's changes arrive", "davda54/sam#28, mosaicml/composer#3259")

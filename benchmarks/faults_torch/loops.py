@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmarks.fault_table import Outcome, fault
+from benchmarks.fault_table import Outcome, all_of, fault, radius_is
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import LR, RHO, Loss, agree, all_of, network, quadratic, radius_is, sam, vector
+from benchmarks.faults_torch.task import LR, RHO, Loss, agree, network, quadratic, sam, vector
 
 
 @fault(

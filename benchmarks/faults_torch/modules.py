@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fault_table import Outcome, fault
+from benchmarks.fault_table import Outcome, all_of, fault
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import LR, Task, agree, all_of, network, same
+from benchmarks.faults_torch.task import LR, Task, agree, network, same
 
 
 def _normalised(momentum: float | None = 0.1) -> Task:

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fault_table import Outcome, fault, shown
+from benchmarks.fault_table import Outcome, all_of, fault, shown
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import LR, Loss, agree, all_of, network, quadratic, same, tensors_of, vector
+from benchmarks.faults_torch.task import LR, Loss, agree, network, quadratic, same, tensors_of, vector
 
 
 @fault(

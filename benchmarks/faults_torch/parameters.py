@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fault_table import Outcome, fault
+from benchmarks.fault_table import Outcome, all_of, fault, radius_is
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import Task, agree, all_of, quadratic, radius_is, sam, vector
+from benchmarks.faults_torch.task import Task, agree, quadratic, sam, vector
 
 
 def _matches_sam(library: Library, task: Task, steps: int = 3, tolerance: float = 1e-6) -> Outcome:

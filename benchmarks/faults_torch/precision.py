@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fault_table import Outcome, fault
+from benchmarks.fault_table import Outcome, fault, radius_is
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import RHO, Loss, Task, agree, network, quadratic, radius_is, sam, same
+from benchmarks.faults_torch.task import RHO, Loss, Task, agree, network, quadratic, sam, same
 
 CYCLES = 20
 

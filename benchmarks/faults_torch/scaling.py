@@ -2,10 +2,10 @@
 
 import torch
 
-from benchmarks.fault_table import Outcome, fault, shown
+from benchmarks.fault_table import Outcome, all_of, fault, shown
 from benchmarks.faults_torch.libraries import Library
 from benchmarks.faults_torch.nonfinite import overflowing
-from benchmarks.faults_torch.task import Task, agree, all_of, network, sam, same
+from benchmarks.faults_torch.task import Task, agree, network, sam, same
 
 
 def _scaler() -> torch.amp.GradScaler:

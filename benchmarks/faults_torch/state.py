@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fault_table import Outcome, fault
+from benchmarks.fault_table import Outcome, all_of, fault
 from benchmarks.faults_torch.libraries import Library
-from benchmarks.faults_torch.task import Task, agree, all_of, network, same, tensors_of
+from benchmarks.faults_torch.task import Task, agree, network, same, tensors_of
 
 STEPS = 3
 

@@ -123,19 +123,6 @@ def same(found: Sequence[Tensor], expected: Sequence[Tensor], what: str = "w") -
     return Outcome(not unequal, f"{what}: {how} of {sum(a.numel() for a in found)}" if unequal else f"{what} unchanged")
 
 
-def radius_is(found: float, rho: float) -> Outcome:
-    """Whether the perturbation is as long as rho, to a tenth."""
-    return Outcome(abs(found - rho) <= 0.1 * rho, f"radius {found:.3g}, rho {rho:.3g}")
-
-
-def all_of(*outcomes: Outcome) -> Outcome:
-    """The first that is not ok, or everything that was found."""
-    for outcome in outcomes:
-        if not outcome.ok:
-            return outcome
-    return Outcome(True, "; ".join(outcome.detail for outcome in outcomes))
-
-
 def tensors_of(state: Any) -> list[Tensor]:
     """Every tensor inside nested dicts, lists and tuples."""
     if isinstance(state, Tensor):

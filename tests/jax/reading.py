@@ -1,10 +1,13 @@
 """Reading programs before they run: how many all-reduces there are, and how many follow one another."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jax._src.interpreters.mlir import make_ir_context  # knows all dialects; there is no public one
 from jaxlib.mlir import ir
+
+PRODUCT = "stablehlo.dot_general"
 
 
 def all_reduces(compiled: str) -> int:
@@ -12,13 +15,36 @@ def all_reduces(compiled: str) -> int:
     return len(re.findall(r" all-reduce(?:-start)?\(", compiled))
 
 
-def rounds(module: Any) -> int:
-    """Return the length of the longest chain of all-reduces of which each waits for the one before.
+def choices(text: str) -> int:
+    """Count the conditionals of a StableHLO module that have a gradient in a branch: a matrix product."""
+    with make_ir_context():
+        return sum(
+            op.operation.name == "stablehlo.case" and any(o.operation.name == PRODUCT for o in _inside(op))
+            for op in _inside(ir.Module.parse(text).operation)
+        )
+
+
+def _inside(op: Any) -> Iterator[Any]:
+    for region in op.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield inner
+                yield from _inside(inner)
+
+
+def rounds(text: str) -> int:
+    """Return the length of a StableHLO module's longest chain of all-reduces of which each waits for the one before.
 
     In a program that is not compiled yet every leaf has an all-reduce of its own, and XLA combines those that wait for
     nothing of each other: what cannot be combined is a round.
     """
-    functions = {f.name.value: f for f in module.body.operations if f.operation.name == "func.func"}
+    with make_ir_context():
+        module = ir.Module.parse(text)
+        functions = {f.name.value: f for f in module.body.operations if f.operation.name == "func.func"}
+        return _chain(functions)
+
+
+def _chain(functions: dict[str, Any]) -> int:
     return max(_through(functions["main"].regions[0], [0] * len(functions["main"].arguments), functions), default=0)
 
 

@@ -81,7 +81,9 @@ class Run:
         return Vec(request.w.space, jax.jvp(gradients, (point,), (v,))[1])
 
     def _choose(self, choice: Choice) -> Any:
-        """Trace both programs under `lax.cond`, and see what the one that runs has seen."""
+        """Trace both programs under `lax.cond`, and see what the one that runs has seen; outside `jit`, just choose."""
+        if not isinstance(choice.predicate, jax.core.Tracer):
+            return bool(choice.predicate)
 
         def branch(program: Callable[[], Any]) -> Callable[[], tuple[Any, Any]]:
             def run() -> tuple[Any, Any]:

@@ -39,7 +39,7 @@ def rounds(text: str) -> int:
     nothing of each other: what cannot be combined is a round.
     """
     with make_ir_context():
-        module = ir.Module.parse(text)
+        module: Any = ir.Module.parse(text)
         functions = {f.name.value: f for f in module.body.operations if f.operation.name == "func.func"}
         return _chain(functions)
 

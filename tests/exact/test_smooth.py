@@ -135,9 +135,8 @@ def test_a_lower_bound_for_any_loss(family: Any, p: float, seed: int, rho: float
 @sparing(3)
 def test_ascent_never_exceeds_the_exact_maximum_and_mostly_finds_it(case: Quadratic) -> None:
     exact = maximize_quadratic(case.g, case.H, case.rho)
-    found = maximize(
-        lambda e: (case.g @ e + 0.5 * e @ case.H @ e, case.g + case.H @ e), 0 * case.g, case.rho, restarts=5
-    )
+    loss = lambda e: (case.g @ e + 0.5 * e @ case.H @ e, case.g + case.H @ e)  # noqa: E731
+    found = maximize(loss, 0 * case.g, case.rho, restarts=5)
     size = abs(exact.value) + case.rho * np.linalg.norm(case.g)
     assert found.value <= exact.value + 1e-12 * (abs(exact.value) + case.rise)
     assert found.value >= exact.value - 1e-3 * size

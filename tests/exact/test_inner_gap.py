@@ -1,6 +1,6 @@
 """inner_gap: the same comparison on NumPy, PyTorch and JAX, and what it leaves behind."""
 
-from dataclasses import astuple
+from dataclasses import FrozenInstanceError, astuple
 from math import inf
 from typing import Any
 
@@ -122,6 +122,11 @@ def test_a_flat_loss_is_attained_whole() -> None:
     w = Vec(NumpySpace(1), (np.ones(2),))
     found = drive(measure(SAM(rho=0.1), w, None, Effort(3, 2)), lambda point: (1.0, 0.0 * point))
     assert (found.ratio, found.gap, found.x) == (1.0, 0.0, inf)
+
+
+def test_what_was_measured_stays_as_it_was() -> None:
+    with pytest.raises(FrozenInstanceError):
+        numpy_gap(SAM(rho=0.01)).best = 0.0  # type: ignore[misc]
 
 
 def test_it_prints_what_a_person_asks() -> None:

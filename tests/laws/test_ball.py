@@ -126,7 +126,7 @@ def test_other_norms_see_rotation(p: float) -> None:
 def test_norm_and_maximiser_are_computed_once() -> None:
     """A descent that looks back at the climb asks again."""
     space = NumpySpace(1)
-    w, d, other = (Vec(space, (np.array(x),)) for x in ([1.0, 2.0], [3.0, 4.0], [4.0, 3.0]))
+    d, other = (Vec(space, (np.array(x),)) for x in ([3.0, 4.0], [4.0, 3.0]))
     ball = BallAt(2, 1.0, 1.0)
     assert ball.maximiser(d) is ball.maximiser(d)
     assert ball.maximiser(other) is not ball.maximiser(d)

@@ -181,4 +181,5 @@ def _towards(p: float, rho: float, u: Vec, farthest: Vec, t: float) -> Vec:
     if p != 2:
         return (1 - t) * u + t * farthest
     beyond = u + (t / (1 - t)) * farthest
-    return min(1.0, rho / float(beyond.norm(2))) * beyond
+    length = float(beyond.norm(2))
+    return beyond if length <= rho else (rho / length) * beyond

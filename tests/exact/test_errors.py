@@ -51,7 +51,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "too many": (
         lambda: maximize_quadratic(np.ones(30), np.eye(30), 1.0, p=inf),
         ValueError,
-        r"n = 30 is more than the 20 that are enumerated: use maximize",
+        r"n = 30 is more than the 20 .*: use maximize for a lower bound, and gap_bound for an upper one$",
     ),
     "metric shape": (lambda: maximize_linear(G, 1.0, metric=np.ones(3)), ValueError, r"metric must have shape \(2,\)"),
     "metric sign": (lambda: maximize_linear(G, 1.0, metric=-G), ValueError, r"metric must be at least 0, got -1.0"),

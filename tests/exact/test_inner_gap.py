@@ -1,6 +1,6 @@
 """inner_gap: the same comparison on NumPy, PyTorch and JAX, and what it leaves behind."""
 
-from dataclasses import astuple
+from dataclasses import FrozenInstanceError, astuple
 from math import inf
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 import samfamily_jax
 import samfamily_torch
-from samfamily import ASAM, SAM, SSAM, InnerGap, Variant, Vec, gap
+from samfamily import AESAM, ASAM, SAM, SSAM, USAM, FisherSAM, InnerGap, Variant, Vec, gap
 from samfamily.inner import measure
 from samfamily.program import drive
 from samfamily.reference import NumpySpace
@@ -124,6 +124,34 @@ def test_a_flat_loss_is_attained_whole() -> None:
     assert (found.ratio, found.gap, found.x) == (1.0, 0.0, inf)
 
 
+def test_x_is_finite_where_the_gradient_is_small() -> None:
+    """On a bowl of curvature 0.1, with a gradient of length 0.1."""
+    w = Vec(NumpySpace(1), (np.array([1.0, 0.0]),))
+    found = drive(measure(SAM(rho=0.2), w, None, Effort(3, 2)), lambda w: (0.05 * w.inner(w), 0.1 * w))
+    assert found.dual_norm == pytest.approx(0.1, rel=1e-12)
+    assert found.x == pytest.approx(0.2, rel=1e-9)
+
+
+def test_the_ball_is_the_rows_own_at_its_first_step() -> None:
+    """What a metric, a radius and a schedule read is handed to them: gradient, dual norm, memory and step."""
+    plain = numpy_gap(SAM(rho=0.1))
+    assert numpy_gap(FisherSAM(rho=0.1)).dual_norm < plain.dual_norm
+    assert numpy_gap(USAM(rho=0.1)).rho == 0.1 * plain.dual_norm
+    assert numpy_gap(AESAM(rho=0.1)).rho == 0.1
+    assert numpy_gap(SAM(rho=lambda step: 0.1 + step)).rho == 0.1
+
+
+def test_the_bound_is_that_of_the_balls_own_norm() -> None:
+    found = numpy_gap(SAM(rho=0.01, p=1))
+    assert found.bound == gap.gap_bound(found.beta, 0.01, found.dual_norm, p=1)
+    assert found.bound != gap.gap_bound(found.beta, 0.01, found.dual_norm, p=2)
+
+
+def test_what_was_measured_stays_as_it_was() -> None:
+    with pytest.raises(FrozenInstanceError):
+        numpy_gap(SAM(rho=0.01)).best = 0.0  # type: ignore[misc]
+
+
 def test_it_prints_what_a_person_asks() -> None:
     text = str(numpy_gap(SAM(rho=0.01), beta=20.0))
     assert text.startswith("rho = 0.01: the first-order step takes the loss from ")
@@ -135,7 +163,11 @@ def test_it_prints_what_a_person_asks() -> None:
 def test_what_has_no_single_ball_is_refused(measured: Any) -> None:
     leafwise = SAM(rho=Vec(NumpySpace(2), (np.array(0.1), np.array(0.2))))
     for variant, error, words in (
-        (SAM(rho=0.1).sharded(4), ValueError, "m = 4 has an inner maximum for every shard"),
+        (
+            SAM(rho=0.1).sharded(4),
+            ValueError,
+            r"m = 4 has an inner maximum .* one shard as the batch$",
+        ),
         (SSAM(rho=0.1), ValueError, "keeps a mask"),
         (leafwise, TypeError, "a radius for each leaf"),
     ):

@@ -152,6 +152,8 @@ def test_numbers_near_the_end_of_the_range() -> None:
     assert found.certificate.curvature == pytest.approx(1e200, rel=1e-12)
     found = maximize_quadratic(np.array([1e200, 0.0]), np.eye(2), 1e50)
     assert found.value == pytest.approx(1e250, rel=1e-12)
+    found = maximize_quadratic(np.zeros(2), np.diag([1e-200, 0.0]), 1e150)  # which only both together bring to range
+    assert found.value == pytest.approx(0.5e100, rel=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------ a Hessian as function

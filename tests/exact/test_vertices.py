@@ -62,6 +62,14 @@ def test_a_convex_quadratic_is_highest_at_a_vertex(p: float, case: Quadratic, si
     is_the_best_vertex(case, p, np.array(sizes[: case.n]))
 
 
+def test_the_best_axis_by_hand() -> None:
+    """Half the curvature counts, so the steeper axis wins by little; and where nothing leans, the axis itself does."""
+    H = np.diag([0.0, 0.8])
+    np.testing.assert_array_equal(maximize_quadratic(np.array([-1.0, 0.5]), H, 1.0, p=1).epsilon, [-1.0, 0.0])
+    np.testing.assert_array_equal(maximize_quadratic(np.array([-1.0, 0.7]), H, 1.0, p=1).epsilon, [0.0, 1.0])
+    np.testing.assert_array_equal(maximize_quadratic(np.zeros(2), H, 1.0, p=1).epsilon, [0.0, 1.0])
+
+
 def test_a_quadratic_that_is_not_convex_can_be_higher_elsewhere() -> None:
     """Negative control: where all vertices are low, the refusal is what keeps the answer honest."""
     g, H = np.array([1.0, 1.0]), np.diag([-4.0, -4.0])

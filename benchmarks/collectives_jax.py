@@ -34,13 +34,23 @@ def counted() -> dict[str, int]:
 
 
 def steps(task: Task) -> dict[str, Method]:
-    """The steps whose sums are counted: a batch that lies on all devices, and one mean loss over it."""
-    return {"plain": plain(task), "samfamily": ours(task, SAM)}
+    """The steps whose sums are counted: without an m, the whole batch shares a perturbation; with one, a device's."""
+    of_a_device = len(jax.eval_shape(task.inputs)) // DEVICES
+    return {
+        "plain": plain(task),
+        "SAM, the whole batch": ours(task, SAM),
+        "SAM, m of a device": ours(task, lambda rho: SAM(rho).sharded(of_a_device), mesh=line(), axis_name="data"),
+    }
+
+
+def line() -> jax.sharding.Mesh:
+    """All devices in a row."""
+    return jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))
 
 
 def on_devices(task: Task, method: Method) -> jax.stages.Compiled:
     """A step's program for a batch that lies on all devices, and weights that lie on each."""
-    mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))
+    mesh = line()
     whole, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
     weights = jax.eval_shape(task.weights)
     step = jax.jit(method.update, donate_argnums=(0, 1), in_shardings=(whole, whole, split), out_shardings=whole)

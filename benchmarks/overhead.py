@@ -108,8 +108,8 @@ def timed(found: dict[str, Any], contest: Contest, seconds: Mapping[str, Sequenc
 def terminal(title: str, rows: Sequence[Row]) -> Table:
     """A table for the terminal."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in HEADINGS:
-        table.add_column(heading, no_wrap=True)
+    for i, heading in enumerate(HEADINGS):
+        table.add_column(heading, no_wrap=i > 1, overflow="fold")  # a narrow terminal shows every number
     for row in rows:
         table.add_row(*row)
     return table

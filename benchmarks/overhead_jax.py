@@ -94,8 +94,8 @@ def repeated(step: Step, times: int) -> Step:
 # --- Counted, not timed -----------------------------------------------------------------------------------------------
 
 COUNTS = "By XLA's analysis of the compiled programs"
-SUMS = {"plain": Goal(1, 1), "samfamily": Goal(2, 2)}
-"""One for each gradient of the whole batch."""
+SUMS = {"plain": Goal(1, 1), "SAM, the whole batch": Goal(2, 2), "SAM, m of a device": Goal(1, 1)}
+"""One for each gradient of the whole batch; and one for the result where perturbations are apart."""
 
 
 def counts(tasks: Sequence[Task] = (MLP, CONV)) -> list[Counted]:

@@ -92,14 +92,14 @@ def limit(task: Task) -> Method:
     return Method(base.init, update)
 
 
-def ours(task: Task, row: Callable[[Any], Variant]) -> Method:
-    """This library's step with a row without memory."""
+def ours(task: Task, row: Callable[[Any], Variant], **options: Any) -> Method:
+    """This library's step with a row without memory; `options` are those of `value_and_grad`."""
     base = task.base()
 
     def update(
         weights: Weights, memory: Memory, inputs: jax.Array, rho: Any = RHO
     ) -> tuple[Weights, Memory, jax.Array]:
-        loss, gradient = samfamily_jax.value_and_grad(task.loss, row(rho))(weights, inputs)
+        loss, gradient = samfamily_jax.value_and_grad(task.loss, row(rho), **options)(weights, inputs)
         return *descended(base, gradient, memory, weights), loss
 
     return Method(base.init, update)

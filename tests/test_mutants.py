@@ -29,5 +29,4 @@ def test_every_kind_of_place_is_changed(differences: list[str], place: str, old:
 
 def test_a_mutant_is_the_file_with_one_change() -> None:
     source = (mutants.ROOT / FILE).read_text()
-    assert mutants.unchanged(FILE).source == source
     assert all(mutant.source != source for mutant in mutants.mutants(FILE)[:20])

@@ -22,7 +22,7 @@ from benchmarks.counting_jax import Traced, all_reduces, flops, temporary_bytes,
 from benchmarks.overhead_jax import SHARD, compilations, contests, copies, counts, flops_of_gradients, threads
 from benchmarks.overhead_jax_steps import RHO, Method, Training, limit, ours, ours_with_memory, peer, plain, program
 from benchmarks.overhead_jax_tasks import CONV, MLP, TASKS, Task, dense, operator, patches, sgd
-from samfamily_jax import SAM, LookSAM
+from samfamily_jax import GSAM, SAM, LookSAM
 
 LOSS = partial(dense, jnp.tanh)
 TINY = Task("tiny", LOSS, ((3, 4), (4, 2)), (3,), sgd, "SGD", target=1.0, rounds=9, batch=8, losses=(("same", LOSS),))
@@ -50,10 +50,13 @@ def test_sam_takes_the_operations_of_two_gradients() -> None:
 
 
 def test_besides_it_takes_a_few_for_every_parameter() -> None:
-    """They show on the MLP, whose gradient takes but 180 for each: a square, a product and two sums are 0.022 of it."""
+    """They show on the MLP, whose gradient takes but 180 for each: a square, a product and two sums are 0.022 of it.
+
+    XLA counts the norm's rare branch too, for squares that are out of range, as if it were taken.
+    """
     parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(MLP.weights)))
     gradient = flops(compiled(jax.grad(MLP.loss), jax.eval_shape(MLP.weights), jax.eval_shape(MLP.inputs)))
-    assert 2 + 4 * parameters / gradient < flops_of_gradients(MLP, SAM()) + 1e-3 < 2 + 8 * parameters / gradient
+    assert 2 + 4 * parameters / gradient < flops_of_gradients(MLP, SAM()) + 1e-3 < 2 + 10 * parameters / gradient
     assert flops_of_gradients(MLP, SAM(steps=2)) > 2.99  # negative control: three gradients
 
 
@@ -62,6 +65,12 @@ def test_memory_of_a_step_is_counted_in_copies() -> None:
     task = replace(TINY, shapes=((256, 256),) * 6, signal=(256,))
     assert copies(task, plain(task)) == 0
     assert copies(task, peer(task, opaque=False)) > copies(task, peer(task, opaque=True)) + 1
+
+
+def test_a_step_of_sam_takes_one_copy_of_the_parameters() -> None:
+    """The perturbed point or the first gradient: nothing more is written out."""
+    assert copies(MLP, ours(MLP, SAM)) <= 1.05
+    assert copies(MLP, ours(MLP, GSAM)) > 1.05  # negative control: it keeps the first gradient beside the second
 
 
 def test_a_step_is_compiled_once_for_all_radii() -> None:
@@ -75,7 +84,7 @@ def test_a_step_is_compiled_once_for_all_radii() -> None:
 
 
 def test_sums_over_devices_are_counted_on_eight_of_them() -> None:
-    assert collectives_jax.counted() == {"plain": 1, "samfamily": 2}
+    assert collectives_jax.counted() == {"plain": 1, "SAM, the whole batch": 2, "SAM, m of a device": 1}
 
 
 def test_a_program_of_one_device_has_no_sums_over_devices() -> None:
@@ -188,7 +197,7 @@ def test_a_contest_compares_only_those_who_take_part() -> None:
 def test_the_page_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overhead_jax, "TASKS", {"conv": TINY})
     monkeypatch.setattr(overhead_jax, "counts", partial(counts, [TINY]))
-    monkeypatch.setattr(collectives_jax, "counted", lambda: {"plain": 1, "samfamily": 3})
+    monkeypatch.setattr(collectives_jax, "counted", lambda: {"plain": 1, "SAM, the whole batch": 3})
     output = io.StringIO()
     arguments = argparse.Namespace(backend="jax", tasks=["conv"], rounds=3, out=tmp_path, clock="cpu")
     path = overhead.make(arguments, Console(file=output, width=160))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import hypot
 from typing import TypeAlias
 
 import torch
@@ -98,8 +99,10 @@ def spacing(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps
 
 
-def two_norm(parts: Tensors) -> Tensor:
-    """Return the 2-norm of a whole from those of its parts, in float64."""
+def two_norm(parts: Tensors) -> Scalar:
+    """Return the 2-norm of a whole from those of its parts, in float64; on a CPU it is read."""
     if len({norm.dtype for norm in parts}) > 1:
         parts = [norm.double() for norm in parts]
+    if parts[0].device.type == "cpu" and type(parts[0]) is Tensor:
+        return hypot(*torch.stack(list(parts)).tolist())
     return torch.linalg.vector_norm(torch.stack(list(parts)), dtype=torch.float64)

@@ -54,7 +54,7 @@ FILES |= {
         "inner": "inner_gap",
         "gap": "first_order errors",
         "vertices": "vertices errors",
-        "arrays": "errors trust_region vertices smooth",
+        "arrays": "arrays errors trust_region vertices smooth",
     }.items()
 }
 """The files to change, each with the tests that should notice."""

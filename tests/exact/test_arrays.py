@@ -42,7 +42,7 @@ def test_asymmetry_of_roundings_size_is_let_through_and_more_is_not() -> None:
 
 
 def test_what_is_wrong_is_named() -> None:
-    with pytest.raises(ValueError, match="^metric must be finite, got nan"):
+    with pytest.raises(ValueError, match=r"^metric must be finite, got nan"):
         like((np.zeros(2),), [[1.0, np.nan]])
-    with pytest.raises(ValueError, match="^scale must be finite"):
+    with pytest.raises(ValueError, match=r"^scale must be finite"):
         like((np.zeros(2),), [[1.0, np.inf]], "scale")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -27,6 +28,54 @@ class BridgeState(NamedTuple):
     variant: State
 
 
+class Within:
+    """A `value_and_grad_fn` that knows the whole parameters; see `within`."""
+
+    def __init__(self, params: Any, value_and_grad_fn: Callable[[Any], Any]) -> None:
+        self.params, self.value_and_grad_fn = params, value_and_grad_fn
+
+    def __call__(self, part: Any) -> tuple[Any, Any]:
+        """Return the loss with this part of the parameters in the whole, and its gradient with respect to the part."""
+        value, gradients = self.value_and_grad_fn(_where_masked(part, self.params, part))
+        return value, _where_masked(part, part, gradients)
+
+
+def within(params: Any, value_and_grad_fn: Callable[[Any], Any]) -> Within:
+    """Return a `value_and_grad_fn` for a transformation that has a part of the parameters.
+
+    `optax.masked` and `optax.multi_transform` show a transformation its own part, with a `MaskedNode` in place of all
+    else.  Each part climbs on its own, in a ball of its own, while the others stay at w; and asks for a gradient of the
+    whole loss of its own.
+
+    Args:
+        params: the whole parameters, where they are now.
+        value_and_grad_fn: `f(params) -> (loss, grads)` for the whole parameters.
+
+    Returns:
+        A function that fills a part up with the other parameters, calls `value_and_grad_fn`, and masks its gradients.
+
+    Example:
+        >>> from samfamily_jax import SAM
+        >>> f = jax.value_and_grad(lambda p: 0.5 * (p["a"] ** 2 + p["b"] ** 2))
+        >>> climbing = gradient_transformation(optax.sgd(1.0), SAM(rho=0.5))
+        >>> tx = optax.multi_transform({"sam": climbing, "sgd": optax.sgd(1.0)}, {"a": "sam", "b": "sgd"})
+        >>> p = {"a": jnp.array(1.0), "b": jnp.array(1.0)}
+        >>> updates, _ = tx.update(f(p)[1], tx.init(p), p, value_and_grad_fn=within(p, f))
+        >>> {name: float(x) for name, x in updates.items()}
+        {'a': -1.5, 'b': -1.0}
+    """
+    return Within(params, value_and_grad_fn)
+
+
+def _where_masked(part: Any, then: Any, otherwise: Any) -> Any:
+    """Return the nodes of `then` where the part is masked, and those of `otherwise` elsewhere."""
+    return jax.tree.map(lambda own, a, b: a if _is_masked(own) else b, part, then, otherwise, is_leaf=_is_masked)
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
 def gradient_transformation(
     optimizer: optax.GradientTransformation,
     variant: Variant,
@@ -37,7 +86,8 @@ def gradient_transformation(
     """Return a transformation whose `update` asks for the gradients that the variant wants, one call a step.
 
     `update(grads, state, params, value_and_grad_fn=f)` takes the gradient at `params` as `grads`, and calls
-    `f(params) -> (loss, grads)` at the perturbed points.
+    `f(params) -> (loss, grads)` at the perturbed points.  Where optax masks a part of the parameters, pass
+    `within(params, f)`.
 
     Args:
         optimizer: the base optimizer.
@@ -78,6 +128,12 @@ def gradient_transformation(
     ) -> tuple[Any, BridgeState]:
         if params is None:
             raise ValueError("update needs the parameters: call update(grads, state, params, value_and_grad_fn=f)")
+        masked = any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked)))
+        if masked and not isinstance(value_and_grad_fn, Within):
+            raise ValueError(
+                "optax shows this transformation a part of the parameters, with MaskedNode for the others, and the "
+                "loss needs all: pass value_and_grad_fn=samfamily_jax.bridge.within(params, f) with the whole params"
+            )
         split = Partition(params, normalisation)
 
         def gradient(leaves: Leaves) -> tuple[tuple[Any, Any], Leaves]:

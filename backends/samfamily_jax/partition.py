@@ -47,7 +47,7 @@ class Partition:
         if not self._moving:
             found = sorted({_kind(leaf) for leaf in self._leaves if leaf is not None}) or "no leaf at all"
             raise ValueError(f"the parameters have no float leaf to differentiate, found {found}: pass float arrays")
-        names = [jax.tree_util.keystr(paths[i][0], simple=True, separator=".") for i in self._moving]
+        names = [_name(paths[i][0]) for i in self._moving]
         told = _normalisations(tree, normalisation)
         space = JaxSpace(
             tuple(
@@ -80,6 +80,12 @@ class Partition:
         return jax.tree_util.tree_unflatten(self._treedef, leaves)
 
 
+def _name(path: tuple[Any, ...]) -> str:
+    """Return a leaf's name: its path, but for the box that flax puts round a variable."""
+    boxed = len(path) > 1 and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "value"
+    return jax.tree_util.keystr(path[:-1] if boxed else path, simple=True, separator=".")
+
+
 def _is_float(leaf: Array) -> bool:
     if isinstance(leaf, float | complex):
         return True
@@ -99,7 +105,8 @@ NORMALISATIONS = {"BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNor
 """The names of normalisation modules in equinox and in flax's nnx."""
 
 
-def _is_normalisation(node: Any) -> bool:
+def is_normalisation(node: Any) -> bool:
+    """Tell whether a node of a tree is a normalisation module of equinox or nnx."""
     classes = type(node).__mro__
     return any(c.__name__ in NORMALISATIONS and c.__module__.startswith(("equinox", "flax")) for c in classes)
 
@@ -108,9 +115,9 @@ def _normalisations(tree: Any, told: Any) -> list[bool | None]:
     """Return for each leaf whether it belongs to a normalisation layer; None where nobody knows."""
     if told is not None:
         return jax.tree.leaves(jax.tree.broadcast(told, tree, is_leaf=_is_none))
-    nodes = jax.tree.leaves(tree, is_leaf=lambda node: node is None or _is_normalisation(node))
+    nodes = jax.tree.leaves(tree, is_leaf=lambda node: node is None or is_normalisation(node))
     sizes = [len(jax.tree.leaves(node, is_leaf=_is_none)) for node in nodes]
-    found = [_is_normalisation(node) for node, size in zip(nodes, sizes, strict=True) for _ in range(size)]
+    found = [is_normalisation(node) for node, size in zip(nodes, sizes, strict=True) for _ in range(size)]
     return list(found) if any(found) else [None] * len(found)
 
 

@@ -1,6 +1,7 @@
 """What all tests of trainers share."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -16,3 +17,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def quick_to_compile() -> Iterator[None]:
+    """What is looked at are numbers, a few steps of them: XLA need not make them fast."""
+    if "jax" not in sys.modules:
+        yield
+        return
+    import jax
+
+    optimised = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", optimised)

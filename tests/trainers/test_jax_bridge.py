@@ -117,3 +117,21 @@ def test_multi_steps_climbs_the_mean_and_asks_the_last_function() -> None:
     assert distance(whole, stepped(at(X, Y))) < 1e-6
     assert distance(last, stepped(at(*parts[1]))) < 1e-6
     assert distance(last, whole) > 1e-3  # negative control: they are not the same
+
+
+def test_multi_steps_pays_for_the_second_gradient_at_every_mini_step() -> None:
+    """What docs/trainers.md warns of: it computes the inner update each time, and throws it away until the last."""
+    evaluated: list[Any] = []
+
+    def f(params: Any) -> Any:
+        jax.debug.callback(evaluated.append, params["w"])
+        return at(X, Y)(params)
+
+    tx = optax.MultiSteps(gradient_transformation(optax.sgd(0.1), SAM(RHO)), 4)
+    step = jax.jit(lambda g, state: tx.update(g, state, PARAMS, value_and_grad_fn=f))
+    state = tx.init(PARAMS)
+    for _ in range(3):
+        _, state = step(at(X, Y)(PARAMS)[1], state)
+    jax.effects_barrier()
+    assert len(evaluated) == 3
+    assert int(state.gradient_step) == 0

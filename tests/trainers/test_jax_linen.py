@@ -89,5 +89,5 @@ def test_both_passes_draw_the_same_masks() -> None:
 
 def test_a_partitioned_kernel_keeps_its_name() -> None:
     """ASAM finds its filters by that; `nn.with_partitioning` puts a box round it."""
-    boxed, plain = ({"kernel": kernel} for kernel in (nn.Partitioned(X, names=(None, "model")), X))
-    assert Partition(boxed).w.space.leaves == Partition(plain).w.space.leaves
+    boxed: Any = {"kernel": nn.Partitioned(X, names=(None, "model"))}
+    assert Partition(boxed).w.space.leaves == Partition({"kernel": X}).w.space.leaves

@@ -134,4 +134,4 @@ def test_multi_steps_pays_for_the_second_gradient_at_every_mini_step() -> None:
         _, state = step(at(X, Y)(PARAMS)[1], state)
     jax.effects_barrier()
     assert len(evaluated) == 3
-    assert int(state.gradient_step) == 0
+    assert state.gradient_step == 0

@@ -11,6 +11,7 @@ from flax.training.train_state import TrainState
 
 from samfamily import SAM
 from samfamily_jax import value_and_grad
+from samfamily_jax.partition import Partition
 from tests.trainers.jax_by_hand import distance, sam
 
 RHO, STEPS = 0.3, 3
@@ -84,3 +85,9 @@ def test_both_passes_draw_the_same_masks() -> None:
     _, gradients = jax.jit(value_and_grad(loss_fn, SAM(RHO), has_aux=True))(*args)
     assert distance(gradients, jax.jit(by_hand)(*args)[1]) < 1e-5
     assert distance(gradients, jax.jit(other_masks)(*args)[1]) > 1e-2  # negative control
+
+
+def test_a_partitioned_kernel_keeps_its_name() -> None:
+    """ASAM finds its filters by that; `nn.with_partitioning` puts a box round it."""
+    boxed: Any = {"kernel": nn.Partitioned(X, names=(None, "model"))}
+    assert Partition(boxed).w.space.leaves == Partition({"kernel": X}).w.space.leaves

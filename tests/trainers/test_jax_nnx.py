@@ -205,9 +205,23 @@ def test_normalisation_layers_are_known() -> None:
         nnx.eval_shape(sharp.value_and_grad(lambda m, x: jnp.mean(m(x)), SAMON(RHO)), NET.inner, X)
 
 
+def test_only_what_wrt_names_climbs() -> None:
+    """As a last layer on features that stay: the other parameters are part of the rest, which comes back as it was."""
+    wrt = nnx.All(nnx.Param, nnx.PathContains("outer"))
+    model, x, y = net(), X, Y
+    _, gradients = nnx.jit(sharp.value_and_grad(loss_fn, SAM(RHO), wrt=wrt))(model, x, y)
+    graph, params, state = split(net(), wrt, ...)
+    assert str(jax.tree.structure(gradients)) == str(jax.tree.structure(params))
+    loss = jax.value_and_grad(lambda p: loss_fn(nnx.merge(graph, p, state, copy=True), x, y))
+    assert distance(gradients, jax.jit(lambda p: sam(loss, p, RHO)[1])(params)) < 1e-5
+    assert same(nnx.state(model, nnx.Param), nnx.state(NET, nnx.Param))
+    assert int(model.drop.rngs.count[...]) == 1
+
+
 def test_names_and_filters_are_known() -> None:
-    """ASAM asks for them; each variable lies in a box, whose `value` is no name."""
+    """ASAM asks for them; each variable lies in a box, whose `value` is no name, while a leaf may be called so."""
     leaves = Partition(nnx.state(NET, nnx.Param)).w.space.leaves
+    assert [leaf.name for leaf in Partition({"value": X}).w.space.leaves] == ["value"]
     assert [leaf.name for leaf in leaves if biases(leaf)] == ["inner.bias", "norm.bias", "outer.bias"]
     assert [leaf.name for leaf in leaves if leaf.filter_axis == -1] == ["inner.kernel", "outer.kernel"]
 

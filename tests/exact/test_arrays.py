@@ -16,6 +16,10 @@ def test_lists_of_integers_become_float64() -> None:
         assert x.dtype == np.float64
 
 
+def test_small_integers_do_not_wrap_round() -> None:
+    assert symmetric(np.array([[100]], np.int8), 1) == 100
+
+
 def test_nothing_is_largest_in_no_array() -> None:
     assert largest(np.zeros(0)) == 0
     assert largest(np.array([1.0, -3.0])) == 3

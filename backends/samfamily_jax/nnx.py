@@ -104,9 +104,9 @@ def sharpness_aware(
         >>> from samfamily_jax import LookSAM
         >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
         >>> sa = sharpness_aware(lambda model, x: jnp.mean(model(x) ** 2), LookSAM(rho=0.1, k=2))
-        >>> state = sa.init(model)
+        >>> state, step = sa.init(model), nnx.jit(sa.with_info)
         >>> for _ in range(2):
-        ...     (loss, grads), state, info = sa.with_info(model, state, jnp.eye(2))
+        ...     (loss, grads), state, info = step(model, state, jnp.eye(2))
         ...     print(float(info.gradient_evaluations))
         2.0
         1.0

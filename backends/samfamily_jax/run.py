@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from samfamily.program import Asking, Choice, HessianVector, Request, ask, drive
 from samfamily.space import Leaves, Vec
@@ -82,7 +83,7 @@ class Run:
 
     def _choose(self, choice: Choice) -> Any:
         """Trace both programs under `lax.cond`, and see what the one that runs has seen; outside `jit`, just choose."""
-        if not isinstance(choice.predicate, jax.core.Tracer):
+        if not isinstance(choice.predicate, Tracer):
             return bool(choice.predicate)
 
         def branch(program: Callable[[], Any]) -> Callable[[], tuple[Any, Any]]:

@@ -63,9 +63,7 @@ def train_state(library: Library) -> Outcome:
     """`apply_gradients(grads=...)` hands no keyword on to `update`."""
     gradient = library.value_and_grad(fit, RHO)
     step = jax.jit(lambda state, *batch: state.apply_gradients(grads=gradient(state.params, *batch)[1]))
-    state: Any = TrainState.create(  # type: ignore[no-untyped-call]
-        apply_fn=fit, params=network(), tx=library.optimizer(SGD, RHO)
-    )
+    state: Any = TrainState.create(apply_fn=fit, params=network(), tx=library.optimizer(SGD, RHO))
     for batch in BATCHES[:2]:
         for _ in range(library.calls):
             state = step(state, *batch)

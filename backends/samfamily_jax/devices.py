@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from samfamily.division import Division, division
 from samfamily.program import each
@@ -89,6 +90,12 @@ def cut(sizes: dict[str, int], group: int, m: int | None) -> tuple[tuple[str, ..
         f"m = {m} examples lie on {group} devices that follow one another, and of the axes {sizes} no last ones have "
         f"as many: use a mesh such as jax.make_mesh({shape}, ('group', 'inner')), and name both axes"
     )
+
+
+def placed(x: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Return a part of the batch where `shard_map` wants it: over explicit axes, as `make_mesh` makes them, it asks."""
+    asks = bool(spec) and AxisType.Explicit in mesh.axis_types
+    return jax.reshard(x, NamedSharding(mesh, spec)) if asks else x
 
 
 def varying(tree: Any, axes: tuple[str, ...]) -> Any:

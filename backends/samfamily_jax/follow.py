@@ -17,7 +17,7 @@ from samfamily.program import State, Step
 from samfamily.space import Leaves, Vec
 from samfamily.variant import Variant
 from samfamily_jax import batch, memory
-from samfamily_jax.devices import check_cast, cut, divided
+from samfamily_jax.devices import check_cast, cut, divided, placed
 from samfamily_jax.partition import Partition
 from samfamily_jax.run import Run, plain
 
@@ -213,5 +213,7 @@ class Follow:
             out_specs=(PartitionSpec(), PartitionSpec(apart)),
             axis_names=set(apart),
         )
-        result: tuple[Outcome, Any] = over([leaves[i] for i in places])
+        result: tuple[Outcome, Any] = over(
+            [placed(leaves[i], mesh, spec) for i, spec in zip(places, spread, strict=True)]
+        )
         return result

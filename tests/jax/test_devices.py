@@ -198,6 +198,20 @@ def test_rho_may_be_traced_and_parameters_static() -> None:
         np.testing.assert_allclose(step(rho, batch), on_one_device(SAM(rho=rho).sharded(8))[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("m", [8, 16, None])
+def test_explicit_axes_serve_too(m: int | None) -> None:
+    """What `jax.make_mesh` makes by default, for arrays that lie where they should and for those that do not."""
+    variant = GSAM(rho=0.1) if m is None else GSAM(rho=0.1).sharded(m)
+    shape, axes = ((4, 2), ("group", "inner")) if m == 16 else ((8,), ("data",))
+    mesh = jax.make_mesh(shape, axes)
+    assert set(mesh.axis_types) == {AxisType.Explicit}
+    vg = jax.jit(value_and_grad(loss_fn, variant, mesh=mesh, axis_name=axes))
+    params, batch = problem()
+    spread = jax.device_put(batch, NamedSharding(mesh, P(axes)))
+    for found in (vg(params, batch, KEY), vg(jax.device_put(params, NamedSharding(mesh, P())), spread, KEY)):
+        assert distance(jax.device_get(found), jax.device_get(on_one_device(variant))) <= 1e-5
+
+
 # -------------------------------------------------------------------------------------------------------------- errors
 
 

@@ -214,9 +214,8 @@ def each(function: Callable[..., Any], item: Any, *others: Any) -> Any:
         A structure like `item`.
     """
     if isinstance(item, State):
-        return State(
-            item.step, *(each(function, *parts) for parts in zip(item[1:], *(o[1:] for o in others), strict=True))
-        )
+        memories = zip(item[1:], *(other[1:] for other in others), strict=True)
+        return State(item.step, *(each(function, *parts) for parts in memories))
     if isinstance(item, tuple):
         parts = (each(function, *parts) for parts in zip(item, *others, strict=True))
         return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)

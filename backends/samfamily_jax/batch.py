@@ -44,7 +44,7 @@ def unrolled(one: One, w: Vec, shards: Any) -> tuple[Any, Any]:
 def scanned(one: One, w: Vec, shards: Any) -> tuple[Any, Any]:
     """Take one shard after another in a loop of one copy of the computation: least to compile, and least memory.
 
-    Not for convolutions on a CPU, which are some ten times slower inside a loop.
+    Not for convolutions on a CPU, which are tens of times slower inside a loop.
     """
     count = len(jax.tree.leaves(shards)[0])
     shapes, _ = jax.eval_shape(one, w, jax.tree.map(lambda x: x[0], shards))

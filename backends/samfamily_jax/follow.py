@@ -56,7 +56,7 @@ class Follow:
     normalisation: PyTree
 
     def __post_init__(self) -> None:
-        variant, m = self.variant, getattr(self.variant, "m", None)
+        variant = self.variant
         if not isinstance(variant, Variant):
             raise TypeError(
                 f"variant must be a Variant, got {variant!r}: pass a row of the family such as SAM(rho=0.05)"
@@ -73,7 +73,7 @@ class Follow:
                 f"axis_name = {self.axis_name} does not name axes of the mesh {dict(self.mesh.shape)}: name those over "
                 "which the batch is spread"
             )
-        if self.shards is not None and m is None:
+        if self.shards is not None and variant.m is None:
             raise ValueError(f"shards = {self.shards!r} and nothing to shard: give the variant an m, .sharded(m)")
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], state: State) -> tuple[Outcome, Any, Partition]:
@@ -137,9 +137,8 @@ class Follow:
 
         def loss(leaves: Leaves, *rest: Any, **kwargs: Any) -> tuple[Any, Any]:
             tree = split.merge(leaves)
-            filled = dict(
-                zip((*moved, *others), (*((tree,) if isinstance(self.argnums, int) else tree), *rest), strict=True)
-            )
+            trees = (tree,) if isinstance(self.argnums, int) else tree
+            filled = dict(zip((*moved, *others), (*trees, *rest), strict=True))
             result = self.fun(*(filled[i] for i in range(len(args))), **kwargs)
             return result if self.has_aux else (result, None)
 

@@ -67,7 +67,7 @@ class Partition:
         return tuple(leaves[i] for i in self._moving)
 
     def gradients(self, moving: Leaves, allow_int: bool = False) -> Any:
-        """Return a tree of gradients: None where there is none, which optax and equinox read as "leave it alone".
+        """Return a tree of gradients: None where there is none, which `eqx.apply_updates` reads as "leave it alone".
 
         With `allow_int` integers and bools have the float0 gradients that `jax.grad` gives them.
         """

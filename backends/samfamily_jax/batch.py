@@ -130,11 +130,16 @@ def cut(
 
     Returns:
         The shards.
+
+    Raises:
+        ValueError: a batch whose type says that it is spread over devices.
     """
     leaves, treedef = jax.tree.flatten((tuple(args), kwargs))
     flags = [flag for x, flag in zip(args, is_batch, strict=True) for _ in jax.tree.leaves(x)]
     flags += [False] * (len(leaves) - len(flags))
     parts = {i: x for i, (x, flag) in enumerate(zip(leaves, flags, strict=True)) if flag and jnp.ndim(x)}
+    for x in parts.values():
+        _check_whole(x)
     stacked = {i: jnp.reshape(x, (count, len(x) // count, *x.shape[1:])) for i, x in parts.items()}
 
     def arguments(shard: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -144,6 +149,15 @@ def cut(
         return found
 
     return Cut((start + jnp.arange(count), stacked), arguments)
+
+
+def _check_whole(x: Any) -> None:
+    """Raise ValueError where an array's type says that its first axis lies on several devices."""
+    if axes := jax.typeof(x).sharding.spec[0]:
+        raise ValueError(
+            f"the batch is spread over the mesh axes {axes}, along which it should be cut into shards: pass mesh= and "
+            "axis_name=, so that every device cuts its own part"
+        )
 
 
 def _folded(x: Any, number: Any) -> Any:

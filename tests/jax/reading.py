@@ -1,6 +1,5 @@
-"""Reading programs before they run: how many all-reduces there are, and how many follow one another."""
+"""Reading programs before they are compiled: what they choose between, and how many all-reduces follow one another."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,11 +7,6 @@ from jax._src.interpreters.mlir import make_ir_context  # knows all dialects; th
 from jaxlib.mlir import ir
 
 PRODUCT = "stablehlo.dot_general"
-
-
-def all_reduces(compiled: str) -> int:
-    """Count the all-reduces of a compiled HLO."""
-    return len(re.findall(r" all-reduce(?:-start)?\(", compiled))
 
 
 def choices(text: str) -> int:

@@ -108,6 +108,25 @@ def test_an_idle_step_costs_one_gradient() -> None:
     assert counted == [(2, True), (1, False), (1, False)] * 2
 
 
+def test_outside_jit_an_idle_step_runs_one_branch() -> None:
+    """Negative control: while JAX traces, both are there."""
+    calls = []
+
+    def counted(params: Any, batch: Any) -> Any:
+        calls.append(params)
+        return loss_fn(params, batch)
+
+    sa = sharpness_aware(counted, FAMILY["LookSAM"](k=3))
+    state = sa.init(PARAMS)
+    for expected in (2, 1, 1, 2):
+        calls.clear()
+        _, state = sa.value_and_grad(PARAMS, state, (X, Y))
+        assert len(calls) == expected
+    calls.clear()
+    jax.jit(sa.value_and_grad).trace(PARAMS, state, (X, Y))
+    assert len(calls) == 2
+
+
 def test_memory_matters() -> None:
     """Negative control: forgetting the state between steps changes the gradient."""
     sa = sharpness_aware(loss_fn, VARIANTS["memory"])
@@ -161,6 +180,19 @@ def test_shards_run_in_turn() -> None:
         return jax.jit(vg).lower(PARAMS, (X, Y)).as_text().count("stablehlo.optimization_barrier")
 
     assert [barriers(m) for m in (16, 8, 4)] == [0, 1, 3]
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", [False, False]), ("tpu", [False, True])])
+def test_many_shards_go_into_a_loop_where_that_is_good(
+    platform: str, loops: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four shards and sixteen: what is compiled once and takes one shard's memory, but for the convolutions of a CPU."""
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    found = []
+    for m in (4, 1):
+        step = jax.jit(value_and_grad(loss_fn, SAM().sharded(m)))
+        found.append("stablehlo.while" in step.lower(PARAMS, (X, Y)).as_text())
+    assert found == loops
 
 
 def test_vmap_over_seeds() -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from samfamily import SAM
+from samfamily import SAM, LookSAM
 from samfamily_jax import sharpness_aware, value_and_grad
 
 W = jnp.array([3.0, 4.0])
@@ -26,6 +26,13 @@ def test_variant_must_be_a_variant(transform: Any, variant: Any) -> None:
 def test_a_row_with_memory_needs_the_explicit_state() -> None:
     with pytest.raises(ValueError, match=r"SAM has a memory or a schedule.*use sharpness_aware"):
         value_and_grad(loss, SAM(rho=lambda step: 0.1 * step))
+
+
+def test_a_state_of_other_parameters() -> None:
+    """Of as many leaves, but other shapes, which would broadcast."""
+    sa = sharpness_aware(loss, LookSAM())
+    with pytest.raises(ValueError, match=r"does not belong to LookSAM and these parameters: make it with .*init"):
+        sa.value_and_grad(W, sa.init(jnp.ones(1)))
 
 
 @pytest.mark.parametrize("params", [{"n": jnp.array(1)}, jnp.arange(3), {}, None, {"k": jax.random.key(0)}, "w"])

@@ -186,7 +186,7 @@ def test_shards_run_in_turn() -> None:
 def test_many_shards_go_into_a_loop_where_that_is_good(
     platform: str, loops: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four shards and sixteen: what is compiled once and takes one shard's memory, but for the convolutions of a CPU."""
+    """Four shards and sixteen: a loop is compiled once, but bad for the convolutions of a CPU."""
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     found = []
     for m in (4, 1):

@@ -18,6 +18,7 @@ from samfamily.metric import (
 )
 from samfamily.program import HessianVector, State, Step, StepInfo
 from samfamily.radius import Tied
+from samfamily.recipe import Recipe
 from samfamily.space import Leaf, Space, Vec
 from samfamily.variant import Variant
 
@@ -30,6 +31,7 @@ __all__ = [
     "Identity",
     "InnerGap",
     "Leaf",
+    "Recipe",
     "Space",
     "State",
     "Step",

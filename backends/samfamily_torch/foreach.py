@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import hypot
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ HALF = 65504.0
 def read(a: Scalar) -> Scalar:
     """Return a scalar on a CPU as a number, which costs nothing there; elsewhere it stays where it is."""
     return a.item() if isinstance(a, Tensor) and a.device.type == "cpu" else a
+
+
+def whole(a: Tensor) -> Tensor:
+    """Return a scalar of sharded leaves: what every process has of it, put together."""
+    return cast("Any", a).full_tensor() if hasattr(a, "full_tensor") else a
 
 
 def beyond(a: Scalar, leaves: Tensors) -> bool:
@@ -105,4 +110,4 @@ def two_norm(parts: Tensors) -> Scalar:
         parts = [norm.double() for norm in parts]
     if parts[0].device.type == "cpu" and type(parts[0]) is Tensor:
         return hypot(*torch.stack(list(parts)).tolist())
-    return torch.linalg.vector_norm(torch.stack(list(parts)), dtype=torch.float64)
+    return whole(torch.linalg.vector_norm(torch.stack(list(parts)), dtype=torch.float64))

@@ -55,11 +55,13 @@ class LiveParameters:
         w: the weights at home, as a Vec.
         in_place: why the parameters are perturbed in their own memory; empty where they are not.
         away: whether the parameters are not at home.
+        received: which parameters have received a gradient in this step.
     """
 
     w: Vec
     in_place: str
     away: bool
+    received: list[bool]
 
     def __init__(self, parameters: Sequence[Tensor], space: TorchSpace) -> None:
         self.parameters = parameters
@@ -78,7 +80,7 @@ class LiveParameters:
             self.in_place = why_in_place(self._home)
         self.w = Vec(self.space, self._home)
         self.space.home = self._home
-        self._received = [False] * len(self._home)
+        self.received = [False] * len(self._home)
 
     def _settle(self) -> None:
         """Look where the parameters' memory is: the first time, and after somebody moved it."""
@@ -154,7 +156,7 @@ class LiveParameters:
         gradients = self._gradients()
         self.clear_gradients()
         self._return()
-        self._received = [before or g is not None for before, g in zip(self._received, gradients, strict=True)]
+        self.received = [before or g is not None for before, g in zip(self.received, gradients, strict=True)]
         taken = [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, self._home, strict=True)]
         if not (isinstance(unscale, float) and unscale == 1):
             taken = [g * unscale for g in taken]
@@ -175,7 +177,7 @@ class LiveParameters:
 
     def put_gradients(self, gradient: Vec) -> None:
         """Put a gradient into `.grad`; a parameter that never received one keeps None, and so is not stepped."""
-        for p, x, received in zip(self.parameters, gradient.collapse(), self._received, strict=True):
+        for p, x, received in zip(self.parameters, gradient.collapse(), self.received, strict=True):
             p.grad = x if received else None
         self._put = {id(p.grad) for p in self.parameters}  # holding on to them would cost the memory
 
@@ -186,7 +188,7 @@ class LiveParameters:
     def add(self, addend: Vec, factors: Sequence[float | Tensor]) -> None:
         """Add a multiple of `addend` to the weights, for each parameter its own; to those that received a gradient."""
         with torch.no_grad():
-            for p, x, a, received in zip(self.parameters, addend.collapse(), factors, self._received, strict=True):
+            for p, x, a, received in zip(self.parameters, addend.collapse(), factors, self.received, strict=True):
                 if received:
                     p.add_(a * x)
 

@@ -20,10 +20,11 @@ from torch.amp import GradScaler
 
 from samfamily import check
 from samfamily.program import State, Step, StepInfo, mean
+from samfamily.recipe import Recipe
 from samfamily.space import Leaf, Vec
 from samfamily.variant import Variant
 from samfamily_torch.batch import cut, examples_in
-from samfamily_torch.checkpoint import carry, pack, settled, unpack
+from samfamily_torch.checkpoint import OWN, carry, pack, settled, split, unpack
 from samfamily_torch.leaves import describe
 from samfamily_torch.leftovers import watching
 from samfamily_torch.live import LiveParameters
@@ -127,9 +128,10 @@ class SharpnessAware(ManualLoop):
             raise ValueError(f'on_nonfinite must be "skip" or "raise", got {on_nonfinite!r}: choose one of them')
         # Optimizer.__init__ would make groups and a state of its own; __setstate__ sets up hooks and profiling alone.
         self.__setstate__({"base": base, "variant": variant})
-        self._model, self._stage, self._ranks = model, Stage(model), Ranks(model)
+        self._model, self._stage, self._ranks = model, Stage(model), Ranks(model, self._every_parameter())
         self._on_nonfinite, self._replay_random = on_nonfinite, replay_random
         self._skipped: Any = 0
+        self._batch: int | None = None  # the global batch of the last step that knew it
         self._warned = False
         self._live = LiveParameters([], TorchSpace(0))  # those of the last step that was begun
         self._remembered: Sequence[Tensor] = []  # those of the last step that was taken, and of `_state`
@@ -213,29 +215,30 @@ class SharpnessAware(ManualLoop):
         live, variant, state = self._begin()
         ranks, m = self._ranks, variant.m
         examples = 0 if m is None else examples_in(tuple(batch), m)
-        divided = ranks.division(m, examples, live)
+        divided = ranks.division(m, examples)
         scale, closure = loss_scale(scaler, live), watching(closure, live)
 
         def share(gradient: Vec) -> Vec:
             return gradient if divided.group == ranks.size else ranks.mean(gradient, divided.group)
 
-        def shard(part: tuple[Any, ...]) -> Outcome:
+        def shard(part: tuple[Any, ...], here: LiveParameters, before: State) -> Outcome:
             scene = Scene(self._stage, devices(live) if self._replay_random else ())
-            run = Run(live, variant, state, scene, 1 / scale, share, alone=ranks.size == 1)
+            run = Run(here, variant, before, scene, 1 / scale, share, alone=ranks.size == 1)
             return run.through(partial(closure, *part))
 
-        before = Scene(self._stage) if ranks.size > 1 else None  # alone, what is not finite ends the step in its pass
+        scene = Scene(self._stage) if ranks.size > 1 else None  # alone, what is not finite ends the step in its pass
         try:
-            with ranks.apart(divided):
-                outcome: Outcome = mean(map(shard, cut(tuple(batch), divided.shards)))
-            outcome = ranks.agreed(outcome, divided, examples)
+            with ranks.apart(divided, live, state) as (here, before):
+                outcome: Outcome = mean(shard(part, here, before) for part in cut(tuple(batch), divided.shards))
+                outcome = ranks.agreed(outcome, divided, here, live)
         except NotFiniteError as error:
             return self._skip(live, error, scaler)
         except BaseException:
             live.abandon()
             raise
-        if not self._finish(live, outcome, scaler, scale) and before is not None:
-            before.abandon()
+        self._batch = None if m is None else examples * ranks.size
+        if not self._finish(live, outcome, scaler, scale) and scene is not None:
+            scene.abandon()
         return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- one step's frame
@@ -359,21 +362,34 @@ class SharpnessAware(ManualLoop):
         return state | {"_scaler": None, "_live": LiveParameters([], TorchSpace(0))}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's `state_dict` with one more entry, `"samfamily"`: the variant's name and state.
+        """Return the base optimizer's `state_dict` with the variant's state in it.
+
+        What the variant remembers of a parameter stands in the parameter's own entry of `"state"`, under names such as
+        `samfamily.descent.v`; all else, the `samfamily.Recipe` among it, in the first group's `"samfamily"`.
 
         Returns:
-            A dict that `torch.save` writes and `torch.load(weights_only=True)` reads.
+            A dict that `torch.save` writes and `torch.load(weights_only=True)` reads; `torch.distributed.checkpoint`
+            saves and loads it by parameters' names, also onto another number of processes.
 
         Raises:
             RuntimeError: a manual step is in progress.
         """
         if self._run is not None:
             raise RuntimeError("a manual step is in progress: finish it with step() before saving")
-        state = None if self._state is None else pack(tuple(self._state))
-        places = {id(p): i for i, p in enumerate(self._every_parameter())}
-        whose = [places[id(p)] for p in self._remembered]  # not today's, where some were frozen or added since the step
-        own = {"variant": self.variant.name, "state": state, "parameters": whose, "skipped": int(self._skipped)}
-        return self.base.state_dict() | {"samfamily": own}
+        every = self._every_parameter()
+        state, whose = self._state, self._remembered
+        if state is None:
+            whose = [p for p in every if p.requires_grad]
+            state = self.variant.init(LiveParameters(whose, TorchSpace(self._describe(whose))).w)
+        vectors, scalars = pack(state)
+        packed = self.base.state_dict()
+        places = {id(p): i for i, p in enumerate(every)}
+        for p, own in zip(whose, vectors, strict=False):  # which has none where nothing is remembered of a parameter
+            i = places[id(p)]
+            packed["state"][i] = packed["state"].get(i, {}) | own
+        recipe = Recipe.of(self.variant, self._batch)._asdict()
+        packed["param_groups"][0][OWN] = {"recipe": recipe, "state": scalars, "skipped": int(self._skipped)}
+        return packed
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned.
@@ -382,35 +398,34 @@ class SharpnessAware(ManualLoop):
             state_dict: as it was returned.
 
         Raises:
-            ValueError: it was written by a plain optimizer, for another variant or for other parameters.
+            ValueError: it was written by a plain optimizer, for another variant, another m or other parameters.
         """
         if self._run is not None:
             raise RuntimeError("a manual step is in progress: finish it with step() before loading")
-        if "samfamily" not in state_dict:
+        groups = [dict(group) for group in state_dict["param_groups"]]
+        saved: Any = groups[0].pop(OWN, None)
+        if saved is None:
             raise ValueError(
                 "this state_dict was written by a plain optimizer: load it with optimizer.base.load_state_dict"
             )
-        saved = state_dict["samfamily"]
-        if saved["variant"] != self.variant.name:
+        Recipe.of(self.variant).check(saved["recipe"])
+        every, keys = self._every_parameter(), [key for group in groups for key in group["params"]]
+        if len(keys) != len(every):
             raise ValueError(
-                f"this state_dict was written by {saved['variant']}, and the optimizer follows {self.variant.name}: "
-                "build SharpnessAware with the same variant"
-            )
-        every = self._every_parameter()
-        known = sum(len(group["params"]) for group in state_dict["param_groups"])
-        if known != len(every):
-            raise ValueError(
-                f"the checkpoint's list of parameters has {known} entries where this optimizer's has {len(every)}: "
+                f"the checkpoint's list of parameters has {len(keys)} entries where this optimizer's has {len(every)}: "
                 "it was written for other parameters"
             )
-        whose = saved.get("parameters", [i for i, p in enumerate(every) if p.requires_grad])
-        parameters = [every[i] for i in whose]
+        entries = {key: split(entry) for key, entry in state_dict["state"].items()}
+        own = [entries[key][1] if key in entries else {} for key in keys]
+        known = [bool(x) for x in own] if any(own) else [p.requires_grad for p in every]
+        parameters, vectors = ([x for x, k in zip(xs, known, strict=True) if k] for xs in (every, own))
         live = LiveParameters(parameters, TorchSpace(self._describe(parameters)))
-        state = None if saved["state"] is None else unpack(saved["state"], self.variant.init(live.w))
-        self.base.load_state_dict({key: value for key, value in state_dict.items() if key != "samfamily"})
+        state = unpack(vectors, saved["state"], self.variant.init(live.w))
+        base = {key: entry for key, (entry, _) in entries.items() if entry}
+        self.base.load_state_dict({**state_dict, "state": base, "param_groups": groups})
         self._state, self._run = state, None
         self._live, self._remembered = live, parameters
-        self._skipped, self._info = saved.get("skipped", 0), None
+        self._skipped, self._info = saved["skipped"], None
         self._offer_rho()
 
 

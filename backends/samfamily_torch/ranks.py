@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
-from torch.nn.parallel import DistributedDataParallel
 
 from samfamily.division import Division, division
-from samfamily.program import each
+from samfamily.program import State, each
 from samfamily.space import Vec
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.run import Outcome
+from samfamily_torch.wrappers import group_of, wrapper
 
 T = TypeVar("T")
 
 
 class Ranks:
-    """The processes among which `DistributedDataParallel` shares a model; one alone where there is none.
+    """The processes among which a wrapper spreads a model; one alone where there is none.
 
-    Its wrapper averages every gradient over all of them, which is right where the whole global batch shares a
-    perturbation.  Where m examples do, a rank's passes are its own (`no_sync`, forward included), a gradient is
-    averaged over those that work on one shard, and what the step makes of it over all.
+    Where the whole global batch shares a perturbation, the wrapper averages every gradient as it always does.  Where m
+    examples do, a rank's passes are its own, a gradient is averaged over those that work on one shard, and what the
+    step makes of it over all.
 
     Args:
         model: the model of the optimizer.
+        parameters: the optimizer's parameters.
 
     Attributes:
         size: how many there are.
@@ -34,58 +36,70 @@ class Ranks:
 
     size: int
 
-    def __init__(self, model: torch.nn.Module | None) -> None:
-        self._wrapper = model if isinstance(model, DistributedDataParallel) else None
-        self.size = 1 if self._wrapper is None else distributed.get_world_size(self._wrapper.process_group)
-        self._device = None if self._wrapper is None else next(self._wrapper.parameters()).device
-        self._groups: dict[int, Any] = {}
+    def __init__(self, model: torch.nn.Module | None, parameters: Sequence[Tensor]) -> None:
+        self._wrapper = wrapper(model, parameters)
+        everyone = self._wrapper.group
+        self.size = 1 if everyone is None else distributed.get_world_size(everyone)
+        self._groups: dict[int, Any] = {self.size: everyone}
+        self._lengths: tuple[int, Tensor, Any] | None = None
 
-    def division(self, m: int | None, examples: int, live: LiveParameters) -> Division:
+    def division(self, m: int | None, examples: int) -> Division:
         """Return who shares a perturbation; see `samfamily.division`.
 
         Args:
             m: examples to a perturbation.
             examples: how many this rank has.
-            live: the parameters.
 
         Returns:
             The division.
 
         Raises:
             ValueError: `m` does not divide the global batch, or the ranks have batches of different lengths.
-            RuntimeError: nobody knows which processes share the batch, or the parameters are sharded over them.
+            RuntimeError: nobody knows which processes share the batch, or how the parameters are spread over them.
         """
+        if m is None:
+            return division(m, examples, self.size)
         others = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-        if m is not None and self._wrapper is None and others > 1:
-            if any(hasattr(p, "device_mesh") for p in live.parameters):
-                raise RuntimeError(
-                    f"m = {m} with sharded parameters: their gradients are averaged over all processes, and no process "
-                    "has the weights that a perturbation of its own would need: leave out m, or use "
-                    "DistributedDataParallel"
-                )
+        if self.size == 1 and others > 1:
             raise RuntimeError(
                 f"m = {m} with {others} processes, and the optimizer was not told how they share the model: pass "
                 "SharpnessAware(..., model=DistributedDataParallel(model))"
             )
-        if m is not None and m > examples:  # before anybody waits for a group that others know otherwise
-            _check_equal(examples, self.mean(_powers(examples)))
+        if why := self._wrapper.why_together:
+            raise RuntimeError(f"m = {m} with parameters that are spread over {self.size} processes, and {why}")
+        self._ask_lengths(examples)
+        if m > examples:  # before anybody waits for a group that others know otherwise
+            self._check_lengths()
         return division(m, examples, self.size)
 
-    def apart(self, divided: Division) -> AbstractContextManager[Any]:
-        """Return a context in which backward passes leave gradients as they are on this rank, where it is divided."""
-        return nullcontext() if self._wrapper is None or divided.group == self.size else self._wrapper.no_sync()
+    def apart(
+        self, divided: Division, live: LiveParameters, state: State
+    ) -> AbstractContextManager[tuple[LiveParameters, State]]:
+        """Return a context that holds what to run on: weights of this rank's own, where it is divided."""
+        return nullcontext((live, state)) if divided.group == self.size else self._wrapper.apart(live, state)
 
-    def agreed(self, outcome: Outcome, divided: Division, examples: int) -> Outcome:
+    def agreed(self, outcome: Outcome, divided: Division, here: LiveParameters, live: LiveParameters) -> Outcome:
         """Return what the ranks' outcomes come to; where the wrapper has averaged every gradient, only numbers differ.
 
-        Raises ValueError on every rank where their batches differ in length.
+        Args:
+            outcome: this rank's.
+            divided: who shares a perturbation.
+            here: the weights that it was made on.
+            live: the optimizer's parameters, which receive a gradient if they did on any rank.
+
+        Returns:
+            The mean.
+
+        Raises:
+            ValueError: on every rank, where their batches differ in length.
         """
         if self.size == 1:
             return outcome
         if divided.group < self.size:
-            outcome, powers = self.mean((outcome, _powers(examples)))
-            _check_equal(examples, powers)
-            return outcome
+            outcome, received = self.mean((outcome, tuple(map(float, here.received))))
+            self._check_lengths()
+            live.received = [share > 0 for share in torch.stack(received).tolist()]
+            return self._wrapper.home(outcome, live)
         loss, perturbed_loss, finite = self.mean((outcome.loss, outcome.perturbed_loss, outcome.finite))
         return outcome._replace(loss=loss, perturbed_loss=perturbed_loss, finite=finite)
 
@@ -125,30 +139,34 @@ class Ranks:
     def _tensors(self, x: Any) -> list[Tensor]:
         if isinstance(x, Vec):
             return [u.contiguous() for u in x.collapse()]
-        return [torch.as_tensor(x, dtype=torch.float64, device=self._device)]
+        x = x.full_tensor() if hasattr(x, "full_tensor") else x
+        return [torch.as_tensor(x, dtype=torch.float64, device=self._wrapper.device)]
 
     def _group(self, among: int) -> Any:
-        """Return the process group of this rank and its neighbours; made once, by all ranks together."""
-        assert self._wrapper is not None
-        whole = self._wrapper.process_group
-        if among == self.size:
-            return whole
+        """Return the process group of this rank and its neighbours."""
         if among not in self._groups:
-            ranks = distributed.get_process_group_ranks(whole)
-            neighbours = [ranks[i : i + among] for i in range(0, self.size, among)]
-            self._groups[among] = distributed.new_subgroups_by_enumeration(neighbours)[0]
+            ranks = distributed.get_process_group_ranks(self._groups[self.size])
+            first = ranks.index(distributed.get_rank()) // among * among
+            self._groups[among] = group_of(ranks[first : first + among])
         return self._groups[among]
 
+    def _ask_lengths(self, examples: int) -> None:
+        """Begin to ask how many examples the others have; the passes need not wait for it."""
+        if self.size == 1:
+            return
+        powers = torch.tensor([examples, examples**2], dtype=torch.float64, device=self._wrapper.device)
+        self._lengths = examples, powers, distributed.all_reduce(powers, group=self._group(self.size), async_op=True)
 
-def _powers(examples: int) -> tuple[float, float]:
-    return float(examples), float(examples**2)
-
-
-def _check_equal(examples: int, means: tuple[Any, Any]) -> None:
-    """Raise where the ranks' batches differ in length, which mean and mean square tell."""
-    mean, square = map(float, means)
-    if square != mean**2:
-        raise ValueError(
-            f"this process has {examples} examples where the mean is {mean:g}: with an m every process must have as "
-            "many (drop or pad the last, smaller batch)"
-        )
+    def _check_lengths(self) -> None:
+        """Raise where the ranks' batches differ in length, which mean and mean square tell."""
+        if self._lengths is None:
+            return
+        examples, powers, asked = self._lengths
+        self._lengths = None
+        asked.wait()
+        mean, square = (powers / self.size).tolist()
+        if square != mean**2:
+            raise ValueError(
+                f"this process has {examples} examples where the mean is {mean:g}: with an m every process must have "
+                "as many (drop or pad the last, smaller batch)"
+            )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from samfamily.space import SMALLEST_NORMAL, Array, Leaf, Leaves, Scalar, Space
-from samfamily_torch.foreach import Tensors, add_into, beyond, read, spacing, two_norm, two_norms
+from samfamily_torch.foreach import Tensors, add_into, beyond, read, spacing, two_norm, two_norms, whole
 
 
 class TorchSpace(Space):
@@ -76,7 +76,7 @@ class TorchSpace(Space):
             n = read(two_norm(two_norms(filled)))
             if isinstance(n, Tensor) or 1e-15 < n < 1e15:
                 return n
-        largest = torch.stack([_largest(u) for u in filled]).max()
+        largest = whole(torch.stack([_largest(u) for u in filled]).max())
         if q == inf:
             return largest
         unit = _unit(largest)
@@ -179,4 +179,4 @@ def _unit(largest: Tensor) -> Tensor:
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack([part.double() for part in parts]).sum()
+    return whole(torch.stack([part.double() for part in parts]).sum())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from samfamily import ASAM, GSAM, SAM, FriendlySAM, LookSAM
@@ -24,7 +28,7 @@ ROWS = {
 MS = [8, 16, 32, None]
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 10), nn.LayerNorm(10), nn.Tanh(), nn.Linear(10, 3)).double()
 
@@ -39,10 +43,46 @@ def sharded(variant: Any, m: int | None) -> Any:
     return variant if m is None else variant.sharded(m)
 
 
-def walk(variant: Any, rank: int, size: int, steps: int = STEPS) -> tuple[list[Tensor], list[float], SharpnessAware]:
-    """Train on this rank's part of every batch; return weights, losses and the optimizer."""
+Wrap: TypeAlias = Callable[[nn.Sequential], nn.Module]
+
+
+def replicated(model: nn.Sequential) -> nn.Module:
+    return DistributedDataParallel(model)
+
+
+def fully_sharded(model: nn.Sequential) -> nn.Module:
+    return sharded_over(init_device_mesh("cpu", (distributed.get_world_size(),)), model)
+
+
+def hybrid(model: nn.Sequential) -> nn.Module:
+    """Shards on two ranks that follow one another, and copies of them."""
+    shape = distributed.get_world_size() // 2, 2
+    return sharded_over(init_device_mesh("cpu", shape, mesh_dim_names=("replicate", "shard")), model)
+
+
+def sharded_over(mesh: DeviceMesh, model: nn.Sequential) -> nn.Module:
+    fully_shard(model[0], mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def whole(x: Any) -> Tensor:
+    return x.detach().full_tensor() if isinstance(x, DTensor) else torch.as_tensor(x).detach()
+
+
+def remembered(optimizer: SharpnessAware) -> list[Tensor]:
+    """All that a checkpoint has of a variant's state."""
+    saved = optimizer.state_dict()
+    own = [x for entry in saved["state"].values() for name, x in entry.items() if str(name).startswith("samfamily")]
+    return [whole(x) for x in (*own, *saved["param_groups"][0]["samfamily"]["state"].values())]
+
+
+def walk(
+    variant: Any, rank: int = 0, size: int = 1, wrap: Wrap = lambda model: model, steps: int = STEPS
+) -> tuple[list[Tensor], list[float], list[Tensor]]:
+    """Train on this rank's part of every batch; return weights, losses and memory."""
     model = network()
-    wrapped = model if size == 1 else DistributedDataParallel(model)
+    wrapped = wrap(model)
     optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), variant, wrapped)
     losses = []
 
@@ -55,7 +95,7 @@ def walk(variant: Any, rank: int, size: int, steps: int = STEPS) -> tuple[list[T
     for x, y in batches(steps):
         mine = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
         losses.append(float(optimizer.step(closure, batch=(x[mine], y[mine]))))
-    return [p.detach() for p in model.parameters()], losses, optimizer
+    return [whole(p) for p in model.parameters()], losses, remembered(optimizer)
 
 
 @contextmanager
@@ -75,14 +115,9 @@ def counting() -> Any:
         distributed.all_reduce = original
 
 
-def everything(rank: int, size: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, variant in ROWS.items():
-        for m in MS:
-            weights, losses, optimizer = walk(sharded(variant, m), rank, size)
-            memory = optimizer.state_dict()["samfamily"]["state"]
-            found[f"{name} {m}"] = {"weights": weights, "losses": losses, "memory": memory}
-    return found
+def everything(rank: int, wrap: Wrap) -> dict[str, Any]:
+    size = distributed.get_world_size()
+    return {f"{name} {m}": walk(sharded(row, m), rank, size, wrap) for name, row in ROWS.items() for m in MS}
 
 
 def collectives(rank: int) -> dict[int | None, Any]:
@@ -107,13 +142,12 @@ def collectives(rank: int) -> dict[int | None, Any]:
     return found
 
 
-def in_groups(rank: int) -> dict[str, Any]:
+def in_groups(rank: int, wrap: Wrap) -> dict[str, Any]:
     """Four ranks of 16 examples: shards of 32 are two ranks' common work."""
     found = {}
     for name in ("SAM", "GSAM", "LookSAM"):
-        for m in (8, 16, 32, None):
-            weights, losses, _ = walk(sharded(ROWS[name], m), rank, 4, steps=6)
-            found[f"{name} {m}"] = (weights, losses)
+        for m in MS:
+            found[f"{name} {m}"] = walk(sharded(ROWS[name], m), rank, 4, wrap, steps=6)
     return found
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from samfamily_torch import FAMILY, MSAM, SAM, FriendlySAM, LookSAM, SharpnessAware
 from tests.torch.conftest import Task, make_task, same
+from tests.torch.memory import own, remembered
 
 VARIANTS = [SAM(rho=0.1), LookSAM(rho=0.1, k=2), FriendlySAM(rho=0.1), MSAM(rho=0.1), SAM(rho=0.1, steps=2)]
 
@@ -37,9 +37,7 @@ def spoiling(task: Task, optimizer: Any, at: int, what: str, value: float) -> Ca
 
 
 def everything(task: Task, optimizer: Any) -> Any:
-    return copy.deepcopy(
-        (task.weights(), optimizer.state_dict()["state"], optimizer.state_dict()["samfamily"]["state"])
-    )
+    return copy.deepcopy((task.weights(), optimizer.state_dict()["state"], own(optimizer)["state"]))
 
 
 def alike(a: Any, b: Any) -> bool:
@@ -180,8 +178,7 @@ def test_no_row_lets_a_bad_batch_through(name: str) -> None:
         assert isnan(loss) == (step in {0, 3})
     assert int(optimizer.info.skipped) == 2
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    memory = [x for x in tree_leaves(optimizer.state_dict()["samfamily"]["state"]) if isinstance(x, Tensor)]
-    assert all(torch.isfinite(x).all() for x in memory)
+    assert all(torch.isfinite(x).all() for x in remembered(optimizer))
 
 
 @pytest.mark.parametrize("returned", [None, "loss", (torch.ones(()),), {"loss": 1.0}, torch.ones(2)])

@@ -152,7 +152,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_nothing_changes(task: Tas
     with pytest.raises(ValueError, match=r"plain optimizer: load it with optimizer\.base"):
         optimizer.load_state_dict(plain)
     other = task.optimizer(SAM())
-    with pytest.raises(ValueError, match="written by SAM, and the optimizer follows VaSSO"):
+    with pytest.raises(ValueError, match="written by SAM, and this run follows VaSSO"):
         optimizer.load_state_dict(other.state_dict())
     narrow = Task(torch.nn.Sequential(torch.nn.Linear(4, 2)).double(), task.x, task.y)
     foreign = narrow.optimizer(AVERAGED)

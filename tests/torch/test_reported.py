@@ -8,6 +8,7 @@ import torch
 from samfamily import GNP, MSAM, SAM, WSAM, FriendlySAM, LookSAM
 from samfamily_torch import SharpnessAware
 from tests.torch.conftest import Task, make_task, norm, same
+from tests.torch.memory import remembered
 
 
 def step(task: Task, optimizer: Any) -> None:
@@ -105,14 +106,14 @@ def test_memory_follows_its_parameter_when_layers_are_frozen_and_thawed(variant:
     task = make_task()
     optimizer = task.optimizer(variant)
     step(task, optimizer)
-    kept = [x.clone() for x in optimizer.state_dict()["samfamily"]["state"][1 if variant.ascent.stateful else 4][0]]
+    kept = remembered(optimizer)
     task.model[0].weight.requires_grad_(False)
     step(task, optimizer)
     task.model[0].weight.requires_grad_(True)
     step(task, optimizer)
     optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(3, dtype=torch.float64))]})
     step(task, optimizer)
-    assert len(optimizer.state_dict()["samfamily"]["state"][1 if variant.ascent.stateful else 4][0]) == len(kept) + 1
+    assert len(remembered(optimizer)) == len(kept) + 1
 
 
 def test_a_looksam_step_along_parallel_gradients_reuses_nothing() -> None:

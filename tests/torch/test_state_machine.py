@@ -30,6 +30,7 @@ from samfamily.space import Vec
 from samfamily_torch import ASAM, GSAM, MSAM, SAM, USAM, WSAM, FriendlySAM, LookSAM, SAMPa, SharpnessAware
 from samfamily_torch import optimizer as adapter
 from samfamily_torch.live import LiveParameters
+from tests.torch.memory import own, remembered
 from tests.torch.plain import BATCHES, DECAY, FEATURES, GAMMA, MOMENTUM, ROWS, START, Group, Leaves, Pass, Plain, Wanted
 
 VARIANTS = {
@@ -78,13 +79,6 @@ def close(got: Any, wanted: Any, what: str) -> None:
     agrees = near | (got == wanted) | (np.isnan(got) & np.isnan(wanted))
     assert got.shape == wanted.shape, what
     assert agrees.all(), f"{what}: {got} where arithmetic by hand says {wanted}"
-
-
-def tensors(memory: Any) -> list[Tensor]:
-    """Return the tensors of nested lists."""
-    if isinstance(memory, list):
-        return [x for part in memory for x in tensors(part)]
-    return [memory] if isinstance(memory, Tensor) else []
 
 
 def data(batch: int) -> tuple[Tensor, Tensor]:
@@ -430,14 +424,11 @@ class Machine(RuleBasedStateMachine):
             assert same(model.weights(), weights), "the original of a copy was stepped"
 
     def memories_agree(self) -> None:
-        own = self.optimizer.state_dict()["samfamily"]
-        assert own["skipped"] == self.plain.skipped
-        if own["state"] is None:
-            assert self.plain.t == 0
-            return
-        assert own["state"][0] == self.plain.t
-        if ROWS[self.row].remembers:
-            for x, (name, wanted) in zip(tensors(own["state"]), self.plain.memory.items(), strict=True):
+        told = own(self.optimizer)
+        assert told["skipped"] == self.plain.skipped
+        assert told["state"]["samfamily.step"] == self.plain.t
+        if self.plain.t and ROWS[self.row].remembers:
+            for x, (name, wanted) in zip(remembered(self.optimizer), self.plain.memory.items(), strict=True):
                 close(x, wanted, f"the memory of {name}")
 
     def infos_agree(self) -> None:
@@ -489,7 +480,7 @@ def stay_away_after_an_exception(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_the_memory_on_load(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(adapter, "unpack", lambda _, like: like)
+    patch.setattr(adapter, "unpack", lambda _vectors, _scalars, like: like)
 
 
 def take_the_finite_part_of_a_gradient(patch: pytest.MonkeyPatch) -> None:
@@ -515,7 +506,7 @@ def step_what_received_nothing(patch: pytest.MonkeyPatch) -> None:
     put = LiveParameters.put_gradients
 
     def everywhere(self: LiveParameters, gradient: Vec) -> None:
-        self._received = [True] * len(self.parameters)
+        self.received = [True] * len(self.parameters)
         put(self, gradient)
 
     patch.setattr(LiveParameters, "put_gradients", everywhere)

@@ -155,7 +155,7 @@ def test_resume_is_bitwise(variant: Any, tmp_path: Path) -> None:
     through.with_closures()
     through.accelerator.save_state(str(tmp_path))
     saved = torch.load(tmp_path / "optimizer.bin", weights_only=True)
-    assert saved["samfamily"]["variant"] == variant.name
+    assert saved["param_groups"][0]["samfamily"]["recipe"]["variant"] == variant.name
     through.with_closures()
     resumed, forgetful = Loop(variant, seed=1), Loop(variant, seed=1)
     resumed.accelerator.load_state(str(tmp_path))

@@ -302,7 +302,7 @@ def test_resume_is_bitwise(fit: Any, tmp_path: Path, variant: Any, options: dict
     through = weights(fit(variant, make(), **options).model)
     folder = tmp_path / "checkpoint-2"
     saved = torch.load(folder / "optimizer.pt", weights_only=True)
-    assert saved["samfamily"]["variant"] == variant.name
+    assert saved["param_groups"][0]["samfamily"]["recipe"]["variant"] == variant.name
     trainer = fit(variant, make(seed=1), **options, resume_from_checkpoint=str(folder))
     assert same(weights(trainer.model), through)
     assert json.loads((folder / "trainer_state.json").read_text())["global_step"] == 2

@@ -1,0 +1,169 @@
+"""How a model is spread over processes, and how a pass is kept to one of them.
+
+A wrapper averages every gradient over all processes, which is right where the whole global batch shares a perturbation.
+Where m examples do, `apart` lets each process perturb and differentiate weights of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from samfamily.program import State, each
+from samfamily.space import Vec
+from samfamily_torch.live import LiveParameters
+from samfamily_torch.space import TorchSpace
+
+T = TypeVar("T")
+
+
+class Alone:
+    """One process, or one that was not told of others.
+
+    Attributes:
+        group: the processes that share a batch; None where there are no others.
+        device: where what they send each other lies.
+        why_together: why passes cannot be kept apart; empty where they can.
+    """
+
+    group: Any = None
+    device: torch.device | None = None
+    why_together: str = ""
+
+    @contextmanager
+    def apart(self, live: LiveParameters, state: State) -> Iterator[tuple[LiveParameters, State]]:
+        """Hold whole weights, which this process may perturb, and gradients back from the others.
+
+        Args:
+            live: the optimizer's parameters.
+            state: the variant's state.
+
+        Yields:
+            The weights and the state to run on.
+        """
+        yield live, state
+
+    def home(self, item: T, live: LiveParameters) -> T:
+        """Return what was made of whole weights, and is the same on all processes, as the parameters lie on them."""
+        return item
+
+
+class Replicated(Alone):
+    """`DistributedDataParallel`: every process has whole weights.
+
+    Args:
+        model: the wrapper.
+    """
+
+    def __init__(self, model: DistributedDataParallel) -> None:
+        self._model = model
+        self.group = model.process_group
+        self.device = next(model.parameters()).device
+
+    @contextmanager
+    def apart(self, live: LiveParameters, state: State) -> Iterator[tuple[LiveParameters, State]]:
+        """See `Alone.apart`: `no_sync`, forward passes included."""
+        with self._model.no_sync():
+            yield live, state
+
+
+class Sharded(Alone):
+    """DTensors: every process has a part of every weight, as `fully_shard` leaves them.
+
+    Args:
+        model: what was sharded, if it is known.
+        parameters: the optimizer's.
+    """
+
+    def __init__(self, model: Any, parameters: Sequence[Any]) -> None:
+        from torch.distributed.fsdp import FSDPModule
+
+        self._mesh = parameters[0].device_mesh
+        self.device = parameters[0].to_local().device
+        whole = self._mesh.size() == distributed.get_world_size()
+        self.group = distributed.group.WORLD if whole else group_of(self._mesh.mesh.flatten().tolist())
+        modules = [] if model is None else list(model.modules())
+        self._model, self._modules = model, [module for module in modules if isinstance(module, FSDPModule)]
+        if not isinstance(model, FSDPModule):
+            self.why_together = "nobody told of which model: pass SharpnessAware(..., model=fully_shard(model))"
+        elif any(p.device_mesh is not self._mesh or not _by_fully_shard(p.placements) for p in parameters):
+            self.why_together = "they are spread in another way than fully_shard alone does: leave out m"
+
+    @contextmanager
+    def apart(self, live: LiveParameters, state: State) -> Iterator[tuple[LiveParameters, State]]:
+        """See `Alone.apart`: weights are gathered once, and stay whole until the end of the step."""
+        names = {id(p): name for name, p in self._model.named_parameters()}
+        for module in self._modules:
+            module.unshard()
+        self._set_passes(whole=True)
+        whole = None
+        try:
+            parameters = [self._model.get_parameter(names[id(p)]) for p in live.parameters]
+            if any(p.dtype is not x.dtype for p, x in zip(live.parameters, parameters, strict=True)):
+                raise RuntimeError(
+                    "an m with a MixedPrecisionPolicy: a process has its own weights in the precision of a pass alone, "
+                    "where a perturbation would be rounded away: use torch.autocast instead, or leave out m"
+                )
+            whole = LiveParameters(parameters, TorchSpace(live.space.leaves))
+            yield whole, each(lambda x: _whole(x, whole), state)
+        finally:
+            if whole is not None:
+                whole.abandon()
+            self._set_passes(whole=False)
+            for module in self._modules:
+                module.reshard()
+
+    def home(self, item: T, live: LiveParameters) -> T:
+        """See `Alone.home`: each process keeps its part."""
+        from torch.distributed.tensor import DTensor, Replicate
+
+        def part(x: Any) -> Any:
+            if not isinstance(x, Vec):
+                return x
+            leaves = [
+                DTensor.from_local(u, p.device_mesh, [Replicate()] * p.device_mesh.ndim).redistribute(
+                    placements=p.placements
+                )
+                for u, p in zip(x.collapse(), live.parameters, strict=True)
+            ]
+            return Vec(live.space, tuple(leaves))
+
+        found: T = each(part, item)
+        return found
+
+    def _set_passes(self, *, whole: bool) -> None:
+        """Let passes leave weights and gradients whole, or spread them again, as `fully_shard` does by itself."""
+        self._model.set_requires_gradient_sync(not whole)
+        self._model.set_reshard_after_backward(not whole)
+        for module in self._modules:
+            module.set_reshard_after_forward(not whole and module is not self._model, recurse=False)
+
+
+def wrapper(model: torch.nn.Module | None, parameters: Sequence[Tensor]) -> Alone:
+    """Return how these parameters are spread."""
+    if isinstance(model, DistributedDataParallel):
+        return Replicated(model)
+    if parameters and all(hasattr(p, "device_mesh") for p in parameters):
+        return Sharded(model, parameters)
+    return Alone()
+
+
+def _by_fully_shard(placements: Sequence[Any]) -> bool:
+    """Tell whether a parameter is spread over all processes by `fully_shard`, over a mesh of one or two dimensions."""
+    *copies, last = placements
+    return type(last).__name__ == "Shard" and (not copies or [type(x).__name__ for x in copies] == ["Replicate"])
+
+
+def group_of(ranks: Sequence[int]) -> Any:
+    """Return the process group of these ranks, which alone need to ask for it."""
+    return distributed.new_group(list(ranks), use_local_synchronization=True)
+
+
+def _whole(x: Any, live: LiveParameters) -> Any:
+    """Return a Vec of DTensors gathered."""
+    return Vec(live.space, tuple(u.full_tensor() for u in x.collapse())) if isinstance(x, Vec) else x

@@ -25,6 +25,7 @@ from samfamily.space import Leaf, Vec
 from samfamily.variant import Variant
 from samfamily_torch.batch import cut, examples_in
 from samfamily_torch.checkpoint import OWN, carry, pack, settled, split, unpack
+from samfamily_torch.foreach import whole
 from samfamily_torch.leaves import describe
 from samfamily_torch.leftovers import watching
 from samfamily_torch.live import LiveParameters
@@ -203,6 +204,9 @@ class SharpnessAware(ManualLoop):
         """
         refuse_scaler_step(self)
         if closure is None:
+            if self._run is None and self._moves_nothing():
+                self.base.step()  # torch.distributed.checkpoint does so to have the base optimizer's state
+                return None
             return self._finish_manual(scaler)
         if self._run is not None:
             raise RuntimeError(
@@ -242,6 +246,13 @@ class SharpnessAware(ManualLoop):
         return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- one step's frame
+
+    def _moves_nothing(self) -> bool:
+        """Tell whether learning rates and gradients are all there, and zero."""
+        trained = [p for p in self._every_parameter() if p.requires_grad]
+        if not all(group.get("lr", 1) == 0 for group in self.param_groups) or any(p.grad is None for p in trained):
+            return False
+        return not any(bool(whole(p.grad.abs().sum())) for p in trained if p.grad is not None and p.grad.numel())
 
     def _begin(self) -> tuple[LiveParameters, Variant, State]:
         """Return the parameters as they stand, the variant with the groups' rho, and its state."""
@@ -418,14 +429,15 @@ class SharpnessAware(ManualLoop):
         entries = {key: split(entry) for key, entry in state_dict["state"].items()}
         own = [entries[key][1] if key in entries else {} for key in keys]
         known = [bool(x) for x in own] if any(own) else [p.requires_grad for p in every]
-        parameters, vectors = ([x for x, k in zip(xs, known, strict=True) if k] for xs in (every, own))
+        parameters = [p for p, k in zip(every, known, strict=True) if k]
+        vectors = [entry for entry, k in zip(own, known, strict=True) if k]
         live = LiveParameters(parameters, TorchSpace(self._describe(parameters)))
         state = unpack(vectors, saved["state"], self.variant.init(live.w))
         base = {key: entry for key, (entry, _) in entries.items() if entry}
         self.base.load_state_dict({**state_dict, "state": base, "param_groups": groups})
         self._state, self._run = state, None
         self._live, self._remembered = live, parameters
-        self._skipped, self._info = saved["skipped"], None
+        self._skipped, self._batch, self._info = saved["skipped"], saved["recipe"]["batch"], None
         self._offer_rho()
 
 

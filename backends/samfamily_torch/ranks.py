@@ -41,7 +41,6 @@ class Ranks:
         everyone = self._wrapper.group
         self.size = 1 if everyone is None else distributed.get_world_size(everyone)
         self._groups: dict[int, Any] = {self.size: everyone}
-        self._lengths: tuple[int, Tensor, Any] | None = None
 
     def division(self, m: int | None, examples: int) -> Division:
         """Return who shares a perturbation; see `samfamily.division`.
@@ -67,9 +66,7 @@ class Ranks:
             )
         if why := self._wrapper.why_together:
             raise RuntimeError(f"m = {m} with parameters that are spread over {self.size} processes, and {why}")
-        self._ask_lengths(examples)
-        if m > examples:  # before anybody waits for a group that others know otherwise
-            self._check_lengths()
+        self._check_lengths(examples)
         return division(m, examples, self.size)
 
     def apart(
@@ -89,16 +86,14 @@ class Ranks:
 
         Returns:
             The mean.
-
-        Raises:
-            ValueError: on every rank, where their batches differ in length.
         """
         if self.size == 1:
             return outcome
         if divided.group < self.size:
-            outcome, received = self.mean((outcome, tuple(map(float, here.received))))
-            self._check_lengths()
-            live.received = [share > 0 for share in torch.stack(received).tolist()]
+            received: Any = tuple(map(float, here.received))
+            outcome, received = self.mean((outcome, received))
+            # Where this rank has every gradient, nothing needs to be read.
+            live.received = here.received if all(here.received) else [bool(share > 0) for share in received]
             return self._wrapper.home(outcome, live)
         loss, perturbed_loss, finite = self.mean((outcome.loss, outcome.perturbed_loss, outcome.finite))
         return outcome._replace(loss=loss, perturbed_loss=perturbed_loss, finite=finite)
@@ -150,21 +145,14 @@ class Ranks:
             self._groups[among] = group_of(ranks[first : first + among])
         return self._groups[among]
 
-    def _ask_lengths(self, examples: int) -> None:
-        """Begin to ask how many examples the others have; the passes need not wait for it."""
+    def _check_lengths(self, examples: int) -> None:
+        """Raise where the ranks' batches differ in length, which mean and mean square tell.
+
+        Before the first pass, so that all raise: who went on would wait in it for those who stopped.
+        """
         if self.size == 1:
             return
-        powers = torch.tensor([examples, examples**2], dtype=torch.float64, device=self._wrapper.device)
-        self._lengths = examples, powers, distributed.all_reduce(powers, group=self._group(self.size), async_op=True)
-
-    def _check_lengths(self) -> None:
-        """Raise where the ranks' batches differ in length, which mean and mean square tell."""
-        if self._lengths is None:
-            return
-        examples, powers, asked = self._lengths
-        self._lengths = None
-        asked.wait()
-        mean, square = (powers / self.size).tolist()
+        mean, square = map(float, self.mean((float(examples), float(examples**2))))
         if square != mean**2:
             raise ValueError(
                 f"this process has {examples} examples where the mean is {mean:g}: with an m every process must have "

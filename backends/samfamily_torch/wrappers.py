@@ -122,16 +122,15 @@ class Sharded(Alone):
         """See `Alone.home`: each process keeps its part."""
         from torch.distributed.tensor import DTensor, Replicate
 
+        parameters: Any = live.parameters
+        spread = [p.placements for p in parameters]
+
         def part(x: Any) -> Any:
             if not isinstance(x, Vec):
                 return x
-            leaves = [
-                DTensor.from_local(u, p.device_mesh, [Replicate()] * p.device_mesh.ndim).redistribute(
-                    placements=p.placements
-                )
-                for u, p in zip(x.collapse(), live.parameters, strict=True)
-            ]
-            return Vec(live.space, tuple(leaves))
+            copies = [DTensor.from_local(u, self._mesh, [Replicate()] * self._mesh.ndim) for u in x.collapse()]
+            parts = [u.redistribute(placements=placements) for u, placements in zip(copies, spread, strict=True)]
+            return Vec(live.space, tuple(parts))
 
         found: T = each(part, item)
         return found

@@ -17,12 +17,12 @@ from tests.distributed.walks import (
     fully_sharded,
     hybrid,
     in_groups,
-    interrupted,
     replicated,
     sharded,
-    trouble,
     walk,
 )
+
+pytestmark = pytest.mark.xdist_group("ranks")  # whose processes are kept
 
 
 @pytest.fixture(scope="module", params=[replicated, fully_sharded], ids=["DDP", "FSDP2"])
@@ -68,27 +68,3 @@ def test_a_shard_within_a_rank_takes_one_all_reduce_of_the_parameters() -> None:
             # Losses, whether all was finite, and which parameters received a gradient; with an m how long batches are.
             assert len(scalars) == (1 if m is None else 2)
             assert max(scalars) <= 20
-
-
-def test_what_one_rank_has_all_know() -> None:
-    one, two = in_ranks(trouble)
-    assert not isinstance(one, str), one
-    assert not isinstance(two, str), two
-    for m in (16, 32, None):
-        for rank in (one, two):
-            untouched, skipped, skipped_after, weights = rank[f"nan {m}"]
-            assert untouched, m
-            assert (skipped, skipped_after) == (1, 1)
-            assert all(bool(w.isfinite().all()) for w in weights)
-        assert all(map(torch.equal, one[f"nan {m}"][3], two[f"nan {m}"][3]))
-    for rank in (one, two):
-        assert all(untouched for _, untouched in (rank["unequal"], rank["indivisible"], rank["unwrapped"]))
-        assert "examples where the mean is 28" in rank["unequal"][0]
-        assert "32 examples on each of 2 devices: use one of m = [1, 2, 4, 8, 16, 32, 64]" in rank["indivisible"][0]
-        assert "pass SharpnessAware(..., model=DistributedDataParallel(model))" in rank["unwrapped"][0]
-
-
-def test_an_error_on_one_rank_stops_all_at_home() -> None:
-    one, two = in_ranks(interrupted)
-    assert two == ("ConnectionError", True)
-    assert one == ("RuntimeError", True)

@@ -67,7 +67,8 @@ def sharded_over(mesh: DeviceMesh, model: nn.Sequential) -> nn.Module:
 
 
 def whole(x: Any) -> Tensor:
-    return x.detach().full_tensor() if isinstance(x, DTensor) else torch.as_tensor(x).detach()
+    x = x.full_tensor() if isinstance(x, DTensor) else torch.as_tensor(x)
+    return x.detach()
 
 
 def remembered(optimizer: SharpnessAware) -> list[Tensor]:
@@ -149,79 +150,3 @@ def in_groups(rank: int, wrap: Wrap) -> dict[str, Any]:
         for m in MS:
             found[f"{name} {m}"] = walk(sharded(ROWS[name], m), rank, 4, wrap, steps=6)
     return found
-
-
-def trouble(rank: int) -> dict[str, Any]:
-    """What becomes of steps in which one rank has what the others have not."""
-    found: dict[str, Any] = {}
-    model = nn.Sequential(network(), nn.BatchNorm1d(3).double())
-    wrapped = DistributedDataParallel(model)
-    x, y = (part[rank * 32 : (rank + 1) * 32] for part in batches(1)[0])
-    for m in (16, 32, None):
-        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sharded(SAM(rho=0.2), m), wrapped)
-
-        def closure(x: Tensor, y: Tensor, poison: Tensor, optimizer: Any = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            loss = nn.functional.mse_loss(wrapped(x), y) * poison.mean()
-            loss.backward()
-            return loss
-
-        fine, nan = torch.ones(32), torch.full((32,), float("nan") if rank == 1 else 1.0)
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        optimizer.step(closure, batch=(x, y, nan))
-        same = all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-        skipped = int(optimizer.info.skipped)
-        optimizer.step(closure, batch=(x, y, fine))
-        found[f"nan {m}"] = (same, skipped, int(optimizer.info.skipped), [p.detach() for p in model.parameters()])
-    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM().sharded(8), wrapped)
-    n = 32 - 8 * rank
-    with_error(found, "unequal", optimizer, (batches(1)[0][0][:n], batches(1)[0][1][:n]), wrapped)
-    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM().sharded(5), wrapped)
-    with_error(found, "indivisible", optimizer, (x, y), wrapped)
-    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM().sharded(8), model)
-    with_error(found, "unwrapped", optimizer, (x, y), model)
-    return found
-
-
-def with_error(found: dict[str, Any], name: str, optimizer: Any, batch: tuple[Tensor, Tensor], model: Any) -> None:
-    """Keep what a step raises, and whether it left the weights alone."""
-
-    def closure(x: Tensor, y: Tensor) -> Tensor:
-        loss = nn.functional.mse_loss(model(x), y)
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        return loss
-
-    before = [p.detach().clone() for p in model.parameters()]
-    try:
-        optimizer.step(closure, batch=batch)
-        found[name] = ("no error", True)
-    except (ValueError, RuntimeError) as error:
-        same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-        found[name] = (f"{type(error).__name__}: {error}", same)
-
-
-def interrupted(rank: int) -> Any:
-    """One rank's data goes away in the perturbed pass."""
-    model = network()
-    wrapped = DistributedDataParallel(model)
-    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.2), wrapped)
-    home = [p.detach().clone() for p in model.parameters()]
-    x, y = (part[rank * 32 : (rank + 1) * 32] for part in batches(1)[0])
-    calls = []
-
-    def closure() -> Tensor:
-        calls.append(rank)
-        if rank == 1 and len(calls) == 2:
-            raise ConnectionError("the data went away")
-        loss = nn.functional.mse_loss(wrapped(x), y)
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        return loss
-
-    error = "none"
-    try:
-        optimizer.step(closure)
-    except (ConnectionError, RuntimeError) as raised:
-        error = type(raised).__name__
-    if rank == 1:
-        distributed.destroy_process_group()  # as the end of its process does
-    return error, all(torch.equal(a, b) for a, b in zip(home, model.parameters(), strict=True))

@@ -26,7 +26,7 @@ from samfamily_torch.batch import cut, examples_in
 from samfamily_torch.checkpoint import carry, pack, settled, unpack
 from samfamily_torch.leaves import describe
 from samfamily_torch.leftovers import watching
-from samfamily_torch.live import LiveParameters
+from samfamily_torch.live import LiveParameters, being_captured_by_cuda
 from samfamily_torch.manual import ManualLoop
 from samfamily_torch.precision import (
     decides_by_itself,
@@ -214,17 +214,23 @@ class SharpnessAware(ManualLoop):
         ranks, m = self._ranks, variant.m
         examples = 0 if m is None else examples_in(tuple(batch), m)
         divided = ranks.division(m, examples, live)
+        if self._replay_random and being_captured_by_cuda(live.parameters):
+            raise RuntimeError(
+                "a step is being captured as a CUDA graph, which cannot set the random state back for the second pass: "
+                "pass SharpnessAware(..., replay_random=False); dropout then draws other masks in each pass"
+            )
         scale, closure = loss_scale(scaler, live), watching(closure, live)
+        scenes: list[Scene] = []
 
         def share(gradient: Vec) -> Vec:
             return gradient if divided.group == ranks.size else ranks.mean(gradient, divided.group)
 
         def shard(part: tuple[Any, ...]) -> Outcome:
             scene = Scene(self._stage, devices(live) if self._replay_random else ())
+            scenes.append(scene)
             run = Run(live, variant, state, scene, 1 / scale, share, alone=ranks.size == 1)
             return run.through(partial(closure, *part))
 
-        before = Scene(self._stage) if ranks.size > 1 else None  # alone, what is not finite ends the step in its pass
         try:
             with ranks.apart(divided):
                 outcome: Outcome = mean(map(shard, cut(tuple(batch), divided.shards)))
@@ -234,8 +240,7 @@ class SharpnessAware(ManualLoop):
         except BaseException:
             live.abandon()
             raise
-        if not self._finish(live, outcome, scaler, scale) and before is not None:
-            before.abandon()
+        scenes[0].abandon_unless(self._finish(live, outcome, scaler, scale))
         return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- one step's frame
@@ -277,11 +282,14 @@ class SharpnessAware(ManualLoop):
                 known.setdefault(id(p), Leaf(name))
         return [known.get(id(p), Leaf()) for p in parameters]
 
-    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> bool:
+    def _finish(
+        self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor
+    ) -> bool | Tensor:
         """Step the base optimizer with the gradient that the variant made, and only then move the state on.
 
         Returns whether the step was taken; it is skipped where something turns out not to be finite.
         """
+        taken: bool | Tensor = True
         step: Step = outcome.step
         here = isinstance(outcome.finite, float)  # then what is not finite has raised already
         blind = scaler is None and not self.variant.stateful and step.addend is None and decides_by_itself(self.base)
@@ -297,7 +305,8 @@ class SharpnessAware(ManualLoop):
         state = settled(step.state)  # before the weights move, on which a part of it may lean
         live.put_gradients(scale * step.gradient)
         if blind and isinstance(outcome.finite, Tensor):
-            finite = (outcome.finite == 1).to(torch.float64)
+            taken = outcome.finite == 1
+            finite = taken.to(torch.float64)
             self._skipped = self._skipped + (1 - finite)
             step_if(finite, self.base)
         else:
@@ -308,7 +317,7 @@ class SharpnessAware(ManualLoop):
         told = outcome.loss, outcome.perturbed_loss, step.dual_norm, step.radius
         self._tell(Figures(*told, outcome.gradients, step.effective_radius))
         self._warn_of_rounding()
-        return True
+        return taken
 
     def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:
         """Leave everything as it was before the step, or raise; a scaler always learns of it, to lower its scale."""

@@ -214,7 +214,8 @@ class Training:
 
     def __init__(self, task: Task) -> None:
         torch.manual_seed(0)
-        self.model, self.inputs = (part.to(task.device) for part in task.network())
+        model, inputs = task.network()
+        self.model, self.inputs = model.to(task.device), inputs.to(task.device)
         self.parameters = list(self.model.parameters())
 
     def gradient(self) -> Tensor:
@@ -253,8 +254,7 @@ def contenders(task: Task) -> Iterator[tuple[str, Step]]:
         yield f"{kind}: base step", task.timed(base_step(task, Training(task), **options))
         yield f"{kind}: samfamily", task.timed(ours(task, Training(task), SAM(), **options))
         if Training.normalises(task):
-            training = Training(task)
-            step = ours(task, training, SAM(), training.model, **options)
+            step = ours(task, Training(task), SAM(), given=True, **options)
             yield f"{kind}: samfamily, model given", task.timed(step)
         if not ABSENT:
             yield f"{kind}: {PEER}", task.timed(peer(task, Training(task), **options))
@@ -301,8 +301,8 @@ def base_step(task: Task, training: Training, **kind: bool) -> Step:
     return task.base(training.parameters, **kind).step
 
 
-def ours(task: Task, training: Training, variant: Variant, model: nn.Module | None = None, **kind: bool) -> Step:
-    optimizer = SharpnessAware(task.base(training.parameters, **kind), variant, model)
+def ours(task: Task, training: Training, variant: Variant, *, given: bool = False, **kind: bool) -> Step:
+    optimizer = SharpnessAware(task.base(training.parameters, **kind), variant, training.model if given else None)
     return lambda: optimizer.step(training.gradient)
 
 

@@ -49,7 +49,7 @@ class Task:
 
     def to(self, device: str) -> "Task":
         """Return the same task on another device."""
-        self.model, self.x, self.y = (part.to(device) for part in (self.model, self.x, self.y))
+        self.model, self.x, self.y = self.model.to(device), self.x.to(device), self.y.to(device)
         return self
 
     def weights(self) -> list[Tensor]:

@@ -196,6 +196,8 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
 class Counting(torch.nn.BatchNorm1d):
     """Batch normalisation, and a buffer that every pass replaces."""
 
+    seen: Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__(features)
         self.register_buffer("seen", torch.zeros(()))

@@ -233,7 +233,7 @@ def random_state() -> Tensor:
 def masks_of(model: nn.Sequential) -> list[Tensor]:
     """Return a list that the masks of every pass will go into."""
     seen: list[Tensor] = []
-    model[3].register_forward_hook(lambda module, inputs, output: seen.append(output == 0))
+    model[3].register_forward_hook(lambda module, inputs, output: seen.append(torch.eq(output, 0)))
     return seen
 
 

@@ -202,9 +202,9 @@ class Counting(torch.nn.BatchNorm1d):
         super().__init__(features)
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen = self.seen + x.detach().mean()
-        return super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  its name there
+        self.seen = self.seen + input.detach().mean()
+        return super().forward(input)
 
 
 BASES: dict[str, Callable[[Any], torch.optim.Optimizer]] = {

@@ -299,7 +299,7 @@ def test_a_contest_compares_only_those_who_take_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--rounds", "0"), ("--tasks", "resnet"), ("--threads", "many"), ("--backend", "numpy")]
+    ("option", "value"), [("--rounds", "0"), ("--tasks", "vgg"), ("--threads", "many"), ("--backend", "numpy")]
 )
 def test_bad_values_are_named(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -1,8 +1,8 @@
 """What a backend hands to `overhead`: figures that it has counted, and contests that are to be timed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from benchmarks.contest import Ratio
 
@@ -73,12 +73,29 @@ class Contest:
         contenders: makes the steps, each with its name.
         compared: which of them are compared with which.
         rounds: how often each is timed.
+        absent: who would take part too, and why not.
     """
 
     title: str
     contenders: Callable[[], Iterable[tuple[str, Step]]]
     compared: Sequence[Compared]
     rounds: int
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where steps are timed.
+
+    Attributes:
+        name: what it is.
+        take: makes of a task the same one there.
+        clock: what times them, if it is not the user's choice.
+    """
+
+    name: str = "the CPU"
+    take: Callable[[Any], Any] = lambda task: task
+    clock: Callable[[], float] | None = None
 
 
 class Row(NamedTuple):
@@ -108,6 +125,11 @@ def unit_rows(compared: Iterable[Compared], seconds: Mapping[str, Sequence[float
     """The rows of what others are measured by: at their best, so that a reader sees how long a step is."""
     units = dict.fromkeys(pair.unit for pair in compared)
     return [Row(unit, "time", f"{min(seconds[unit]) * 1e3:.1f} ms at best", "") for unit in units]
+
+
+def absent_rows(contest: Contest) -> list[Row]:
+    """The rows of those who do not take part."""
+    return [Row(who, "time", reason, "") for who, reason in contest.absent.items()]
 
 
 def _told(goal: Goal | None, low: float, high: float) -> str:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import jax
 
 
 def flops(program: jax.stages.Compiled) -> float:
-    """Floating-point operations, by XLA's own analysis.
+    """Floating-point operations, by XLA's own analysis; NaN where it has none, as for an accelerator's own libraries.
 
     Example:
         >>> import jax.numpy as jnp
@@ -16,7 +17,7 @@ def flops(program: jax.stages.Compiled) -> float:
         60.0
     """
     analysis: Any = program.cost_analysis()
-    return float(analysis["flops"])
+    return float((analysis or {}).get("flops", nan))
 
 
 def temporary_bytes(program: jax.stages.Compiled) -> int:

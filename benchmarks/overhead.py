@@ -18,18 +18,32 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.arguments import BACKENDS, folder, positive_integer
-from benchmarks.comparison import HEADINGS, Contest, Counted, Row, compared_row, counted_row, unit_rows
+from benchmarks.comparison import HEADINGS, Contest, Counted, Row, absent_rows, compared_row, counted_row, unit_rows
 from benchmarks.contest import CLOCKS, in_turn, relative
 from benchmarks.provenance import machine, today, versions
 
 TASKS = ("mlp", "conv", "narrow")
+LARGER_TASKS = ("transformer", "resnet")
+"""In PyTorch, for an accelerator."""
+DEVICES = ("cpu", "cuda")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `overhead`."""
     parser.add_argument("--backend", choices=BACKENDS, default="torch", help="the framework that is measured")
     parser.add_argument(
-        "--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}"
+        "--tasks",
+        nargs="+",
+        choices=TASKS + LARGER_TASKS,
+        default=list(TASKS),
+        metavar="TASK",
+        help=f"of {', '.join(TASKS)}; in PyTorch also {', '.join(LARGER_TASKS)}",
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=argparse.SUPPRESS,
+        help="in PyTorch (default: cpu); JAX takes the accelerator that it finds, see JAX_PLATFORMS",
     )
     parser.add_argument(
         "--rounds",
@@ -60,9 +74,13 @@ def main(arguments: argparse.Namespace) -> int:
 def make(arguments: argparse.Namespace, console: Console) -> Path:
     """Do the work, show the tables on this console, and return the path of the page."""
     measured = importlib.import_module(f"benchmarks.overhead_{arguments.backend}")
+    if unknown := [key for key in arguments.tasks if key not in measured.TASKS]:
+        raise SystemExit(f"{arguments.backend} has no task {unknown[0]!r}: choose of {', '.join(measured.TASKS)}")
+    device = measured.device(getattr(arguments, "device", None))
     found: dict[str, Any] = {
         "made": today(),
         "machine": machine(),
+        "device": device.name,
         "versions": versions(measured.PACKAGES),
         "threads": measured.threads(getattr(arguments, "threads", None)),
         "clock": arguments.clock,
@@ -71,9 +89,10 @@ def make(arguments: argparse.Namespace, console: Console) -> Path:
     tables = [counted(found, measured.COUNTS, measured.counts())]
     console.print(terminal(*tables[0]))
     for key in arguments.tasks:
-        for contest in measured.contests(measured.TASKS[key]):
+        for contest in measured.contests(device.take(measured.TASKS[key])):
             rounds = getattr(arguments, "rounds", contest.rounds)
-            tables.append(timed(found, contest, in_turn(dict(contest.contenders()), rounds, CLOCKS[arguments.clock])))
+            clock = device.clock or CLOCKS[arguments.clock]
+            tables.append(timed(found, contest, in_turn(dict(contest.contenders()), rounds, clock)))
             console.print(terminal(*tables[-1]))
     return write(arguments, found, [f"{__doc__}", f"{measured.__doc__}"], tables, console)
 
@@ -102,7 +121,7 @@ def timed(found: dict[str, Any], contest: Contest, seconds: Mapping[str, Sequenc
         ],
     }
     rows = [*unit_rows(contest.compared, seconds), *(compared_row(pair, ratio) for pair, ratio in ratios)]
-    return contest.title, rows
+    return contest.title, [*rows, *absent_rows(contest)]
 
 
 def terminal(title: str, rows: Sequence[Row]) -> Table:
@@ -125,7 +144,8 @@ def write(
     """Write the tables as Markdown, and all that was measured as JSON."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     how = (
-        f"{found['made']}. {found['machine']}, {found['threads']} threads, {found['clock']} time. {found['versions']}."
+        f"{found['made']}. {found['machine']}, {found['threads']} threads, {found['clock']} time, on "
+        f"{found['device']}. {found['versions']}."
     )
     parts = ["# Overhead", *(text.strip() for text in about), how]
     for title, rows in tables:

@@ -13,14 +13,14 @@ import jax
 
 import samfamily_jax
 from benchmarks import collectives_jax
-from benchmarks.comparison import Compared, Contest, Counted, Goal, Step
+from benchmarks.comparison import Compared, Contest, Counted, Device, Goal, Step
 from benchmarks.counting_jax import Traced, flops, temporary_bytes, tree_bytes
 from benchmarks.overhead_jax_steps import RHO, Method, Training, limit, ours, ours_with_memory, peer, plain, program
 from benchmarks.overhead_jax_tasks import CONV, MLP, TASKS, Task
 from samfamily import Variant
 from samfamily_jax import SAM, LookSAM
 
-__all__ = ["COUNTS", "PACKAGES", "TASKS", "contests", "counts", "threads"]
+__all__ = ["COUNTS", "PACKAGES", "TASKS", "contests", "counts", "device", "threads"]
 
 PACKAGES = ("samfamily", "jax", "jaxlib", "optax", "numpy")
 
@@ -35,6 +35,14 @@ def threads(number: int | None) -> int:
     if number is not None:
         os.environ["NPROC"] = str(number)
     return number or len(os.sched_getaffinity(0))
+
+
+def device(name: str | None) -> Device:
+    """The device that JAX finds; every step waits for it."""
+    found = jax.devices()[0]
+    if name is not None and (name == "cpu") != (found.platform == "cpu"):
+        raise SystemExit(f"JAX works on {found.device_kind} here, and --device is {name}: set JAX_PLATFORMS={name}")
+    return Device(found.device_kind)
 
 
 # --- Timed ------------------------------------------------------------------------------------------------------------

@@ -37,8 +37,12 @@ def why_in_place(leaves: Leaves) -> str:
 
 def being_captured(leaves: Leaves) -> bool:
     """Tell whether the step is being recorded as a CUDA graph or by torch.compile."""
-    on_cuda = bool(leaves) and leaves[0].device.type == "cuda"
-    return torch.compiler.is_compiling() or (on_cuda and torch.cuda.is_current_stream_capturing())
+    return torch.compiler.is_compiling() or being_captured_by_cuda(leaves)
+
+
+def being_captured_by_cuda(leaves: Sequence[Tensor]) -> bool:
+    """Tell whether the step is being recorded as a CUDA graph."""
+    return bool(leaves) and leaves[0].device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 class LiveParameters:

@@ -45,7 +45,9 @@ class ManualLoop(torch.optim.Optimizer):
         """Return the parameters as they stand, the variant with the groups' rho, and its state."""
 
     @abstractmethod
-    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> bool:
+    def _finish(
+        self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor
+    ) -> bool | Tensor:
         """Step the base optimizer with what the program returned; tell whether the step was taken."""
 
     @abstractmethod

@@ -28,7 +28,7 @@ from samfamily_torch.checkpoint import OWN, carry, pack, settled, split, unpack
 from samfamily_torch.foreach import whole
 from samfamily_torch.leaves import describe
 from samfamily_torch.leftovers import watching
-from samfamily_torch.live import LiveParameters
+from samfamily_torch.live import LiveParameters, being_captured_by_cuda
 from samfamily_torch.manual import ManualLoop
 from samfamily_torch.precision import (
     decides_by_itself,
@@ -219,18 +219,24 @@ class SharpnessAware(ManualLoop):
         live, variant, state = self._begin()
         ranks, m = self._ranks, variant.m
         examples = 0 if m is None else examples_in(tuple(batch), m)
+        if self._replay_random and being_captured_by_cuda(live.parameters):
+            raise RuntimeError(
+                "a step is being captured as a CUDA graph, which cannot set the random state back for the second pass: "
+                "pass SharpnessAware(..., replay_random=False); dropout then draws other masks in each pass"
+            )
         divided = ranks.division(m, examples)
         scale, closure = loss_scale(scaler, live), watching(closure, live)
+        scenes: list[Scene] = []
 
         def share(gradient: Vec) -> Vec:
             return gradient if divided.group == ranks.size else ranks.mean(gradient, divided.group)
 
         def shard(part: tuple[Any, ...], here: LiveParameters, before: State) -> Outcome:
             scene = Scene(self._stage, devices(live) if self._replay_random else ())
+            scenes.append(scene)
             run = Run(here, variant, before, scene, 1 / scale, share, alone=ranks.size == 1)
             return run.through(partial(closure, *part))
 
-        scene = Scene(self._stage) if ranks.size > 1 else None  # alone, what is not finite ends the step in its pass
         try:
             with ranks.apart(divided, live, state) as (here, before):
                 outcome: Outcome = mean(shard(part, here, before) for part in cut(tuple(batch), divided.shards))
@@ -241,8 +247,7 @@ class SharpnessAware(ManualLoop):
             live.abandon()
             raise
         self._batch = None if m is None else examples * ranks.size
-        if not self._finish(live, outcome, scaler, scale) and scene is not None:
-            scene.abandon()
+        scenes[0].abandon_unless(self._finish(live, outcome, scaler, scale))
         return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- one step's frame
@@ -291,11 +296,14 @@ class SharpnessAware(ManualLoop):
                 known.setdefault(id(p), Leaf(name))
         return [known.get(id(p), Leaf()) for p in parameters]
 
-    def _finish(self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor) -> bool:
+    def _finish(
+        self, live: LiveParameters, outcome: Outcome, scaler: GradScaler | None, scale: float | Tensor
+    ) -> bool | Tensor:
         """Step the base optimizer with the gradient that the variant made, and only then move the state on.
 
         Returns whether the step was taken; it is skipped where something turns out not to be finite.
         """
+        taken: bool | Tensor = True
         step: Step = outcome.step
         here = isinstance(outcome.finite, float)  # then what is not finite has raised already
         blind = scaler is None and not self.variant.stateful and step.addend is None and decides_by_itself(self.base)
@@ -311,7 +319,8 @@ class SharpnessAware(ManualLoop):
         state = settled(step.state)  # before the weights move, on which a part of it may lean
         live.put_gradients(scale * step.gradient)
         if blind and isinstance(outcome.finite, Tensor):
-            finite = (outcome.finite == 1).to(torch.float64)
+            taken = outcome.finite == 1
+            finite = taken.to(torch.float64)
             self._skipped = self._skipped + (1 - finite)
             step_if(finite, self.base)
         else:
@@ -322,7 +331,7 @@ class SharpnessAware(ManualLoop):
         told = outcome.loss, outcome.perturbed_loss, step.dual_norm, step.radius
         self._tell(Figures(*told, outcome.gradients, step.effective_radius))
         self._warn_of_rounding()
-        return True
+        return taken
 
     def _skip(self, live: LiveParameters, error: NotFiniteError, scaler: GradScaler | None) -> Tensor:
         """Leave everything as it was before the step, or raise; a scaler always learns of it, to lower its scale."""

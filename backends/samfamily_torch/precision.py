@@ -42,7 +42,10 @@ def tell_overflow(scaler: GradScaler | None, base: torch.optim.Optimizer, live: 
     if scaler is not None and scaler.is_enabled():
         p = live.parameters[0]
         p.grad = torch.full_like(p, inf)
-        scaler.step(base)
+        if hasattr(base, "_step_supports_amp_scaling"):  # it would be stepped, and make a state out of nothing
+            scaler.unscale_(base)
+        else:
+            scaler.step(base)
         p.grad = None
 
 
@@ -57,10 +60,19 @@ def step_if(finite: Tensor, base: torch.optim.Optimizer) -> None:
 
 
 def decides_by_itself(base: torch.optim.Optimizer) -> bool:
-    """Tell whether the base optimizer can skip a step on its own device, as torch's fused ones do."""
+    """Tell whether the base optimizer can skip a step on its own device, as torch's fused ones do.
+
+    Not so the first one with SGD's momentum: if torch skips that, it leaves a buffer that nobody has written.
+    """
     return bool(getattr(base, "_step_supports_amp_scaling", False)) and all(
-        group.get("fused") for group in base.param_groups
+        group.get("fused") and not _is_first(base, group) for group in base.param_groups
     )
+
+
+def _is_first(base: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
+    """Tell whether SGD is still to make the momentum of this group."""
+    buffers = (base.state.get(p, {}).get("momentum_buffer") for p in group["params"])
+    return isinstance(base, torch.optim.SGD) and group["momentum"] != 0 and all(x is None for x in buffers)
 
 
 def refuse_scaler_step(optimizer: Any) -> None:

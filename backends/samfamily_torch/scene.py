@@ -70,6 +70,15 @@ class Stage:
         for (device_module, device), state in view.random:
             _set_random_state(device_module, device, state)
 
+    def restore_unless(self, taken: Tensor, view: View) -> None:
+        """Bring buffers back where `taken` is false; the device decides."""
+        with torch.no_grad():
+            for kept in view.buffers:
+                now = kept.module._buffers.get(kept.name)  # noqa: SLF001  perhaps another tensor
+                if now is not None and not (now is kept.buffer and _unchanged(kept)):
+                    torch.where(taken.to(now.device), now, kept.copy, out=kept.buffer)
+                    kept.module._buffers[kept.name] = kept.buffer  # noqa: SLF001
+
     def _buffers(self, model: torch.nn.Module) -> list[Kept]:
         found = {}
         for module in model.modules():
@@ -119,6 +128,13 @@ class Scene:
     def abandon(self) -> None:
         """Set the surroundings to what they were when the step began."""
         self.stage.restore(self.begin)
+
+    def abandon_unless(self, taken: bool | Tensor) -> None:
+        """Abandon a step that was not taken; where a tensor tells, it is not read, and random state stays as it is."""
+        if isinstance(taken, Tensor):
+            self.stage.restore_unless(taken, self.begin)
+        elif not taken:
+            self.abandon()
 
 
 def _random_state(device: torch.device) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks import contest, overhead, overhead_torch
 from benchmarks.__main__ import main
-from benchmarks.comparison import Compared, Counted, Goal, compared_row, counted_row, unit_rows
+from benchmarks.comparison import Compared, Counted, Goal, absent_rows, compared_row, counted_row, unit_rows
 from benchmarks.contest import Ratio, in_turn, relative
 from benchmarks.counting import Count
 from benchmarks.overhead_torch import CHEAP, TASKS, Task, Training, cheap_contenders, contenders, contests, counts
@@ -200,9 +200,11 @@ def test_cheap_variants_take_the_gradients_that_they_declare(backwards: list[int
 @pytest.mark.parametrize("name", TASKS)
 def test_the_networks_are_those_that_their_names_say(name: str) -> None:
     model, inputs = TASKS[name].network()
-    assert len(inputs) == 32
-    assert sum(p.numel() for p in model.parameters()) > 9e4
-    assert len(list(model.parameters())) == {"mlp": 8, "conv": 8, "narrow": 200}[name]
+    assert len(inputs) == {"transformer": 8, "resnet": 128}.get(name, 32)
+    millions = {"mlp": 10.5, "conv": 0.095, "narrow": 0.416, "transformer": 50.4, "resnet": 11.2}
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions[name], rel=0.02)
+    tensors = {"mlp": 8, "conv": 8, "narrow": 200, "transformer": 48}
+    assert len(list(model.parameters())) == tensors.get(name, 56)
 
 
 def test_the_peer_takes_the_same_steps() -> None:
@@ -217,6 +219,47 @@ def test_the_peer_takes_the_same_steps() -> None:
     ours, theirs, plain = (torch.cat([p.detach().flatten() for p in t.parameters]) for t in trainings)
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     assert not torch.allclose(ours, plain, rtol=1e-6, atol=1e-6)  # negative control: without a perturbation
+
+
+# ------------------------------------------------------------------------------------------------------ other machines
+
+
+def test_on_a_cuda_device_steps_are_timed_together(backwards: list[int]) -> None:
+    """And the base optimizers are those that one would take there; the network itself stays here in this test."""
+    assert set(replace(TINY, device="cuda").kinds) == {"foreach", "fused"}
+    assert set(TINY.kinds) == {"loop", "foreach"}
+    step = replace(TINY, device="cuda").timed(overhead_torch.limit(TINY, Training(TINY)))
+    step()
+    assert backwards[0] == 2 * TINY.together
+
+
+def test_buffers_are_looked_after_where_there_are_any() -> None:
+    assert Training.normalises(TASKS["resnet"])
+    assert not Training.normalises(TASKS["transformer"])
+    task = replace(TINY, network=lambda: (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), torch.randn(5, 3)))
+    names = dict(contenders(task))
+    for pair in next(iter(contests(task))).compared:
+        assert {pair.step, pair.unit} <= set(names)
+    assert "foreach: samfamily, model given" in names
+
+
+def test_a_peer_that_is_not_installed_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overhead_torch, "ABSENT", "not installed")
+    contest = next(iter(contests(TINY)))
+    assert not any("pytorch_optimizer" in name for name, _ in contest.contenders())
+    assert not any("pytorch_optimizer" in pair.step for pair in contest.compared)
+    assert [(row.who, row.figure) for row in absent_rows(contest)] == [
+        ("loop: pytorch_optimizer", "not installed"),
+        ("foreach: pytorch_optimizer", "not installed"),
+    ]
+    assert not any("pytorch_optimizer" in counted.who for counted in counts())
+
+
+def test_a_device_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no CUDA device here, and --device is cuda"):
+        overhead_torch.device("cuda")
+    assert overhead_torch.device(None).name == overhead_torch.device("cpu").name == "the CPU"
 
 
 # ----------------------------------------------------------------------------------------------------------------- page
@@ -256,7 +299,7 @@ def test_a_contest_compares_only_those_who_take_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--rounds", "0"), ("--tasks", "resnet"), ("--threads", "many"), ("--backend", "numpy")]
+    ("option", "value"), [("--rounds", "0"), ("--tasks", "vgg"), ("--threads", "many"), ("--backend", "numpy")]
 )
 def test_bad_values_are_named(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -10,6 +10,12 @@ from torch import Tensor
 
 from samfamily_torch import SharpnessAware
 
+ON_CUDA = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here"),
+]
+"""What marks tests that need one."""
+
 
 @dataclass
 class Task:
@@ -40,6 +46,11 @@ class Task:
             return loss
 
         return closure
+
+    def to(self, device: str) -> "Task":
+        """Return the same task on another device."""
+        self.model, self.x, self.y = self.model.to(device), self.x.to(device), self.y.to(device)
+        return self
 
     def weights(self) -> list[Tensor]:
         return [p.detach().clone() for p in self.model.parameters()]

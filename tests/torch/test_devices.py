@@ -1,4 +1,4 @@
-"""Steps on the meta device, where reading a number is an error; and on an accelerator where there is one."""
+"""Steps on the meta device, where reading a number is an error.  On an accelerator: `test_cuda.py`."""
 
 from typing import Any
 
@@ -8,10 +8,7 @@ from torch import Tensor, nn
 
 from samfamily_torch import FAMILY, SharpnessAware
 
-CHOOSES_BY_VALUE = {
-    "AESAM": "its climb depends on the gradient's length",
-    "SSSAM": "its coin is tossed on the device of the noise",
-}
+CHOOSES_BY_VALUE = {"AESAM": "its climb depends on the gradient's length"}
 
 
 def steps(device: str, variant: Any, count: int = 2) -> tuple[nn.Module, SharpnessAware]:
@@ -45,23 +42,3 @@ def test_reading_a_number_on_meta_is_an_error() -> None:
     """Negative control: what the test above rules out."""
     with pytest.raises((RuntimeError, NotImplementedError)):
         bool(torch.ones((), device="meta") > 0)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("name", FAMILY)
-def test_an_accelerator_walks_the_same_path(name: str) -> None:
-    here, there = steps("cpu", FAMILY[name](), 5)[0], steps("cuda", FAMILY[name](), 5)[0]
-    for a, b in zip(here.parameters(), there.parameters(), strict=True):
-        assert a.shape == b.shape
-        assert torch.isfinite(b).all()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_an_accelerator_is_not_waited_for() -> None:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        steps("cuda", FAMILY["SAM"]())
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from samfamily_torch import FAMILY, MSAM, SAM, FriendlySAM, LookSAM, SharpnessAware
+from samfamily_torch import FAMILY, MSAM, SAM, FriendlySAM, LookSAM, SharpnessAware, run
 from tests.torch.conftest import Task, make_task, same
 from tests.torch.memory import own, remembered
 
@@ -179,6 +179,92 @@ def test_no_row_lets_a_bad_batch_through(name: str) -> None:
     assert int(optimizer.info.skipped) == 2
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert all(torch.isfinite(x).all() for x in remembered(optimizer))
+
+
+# ------------------------------------------------------------------------------------- where a device keeps the answer
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator, nobody looks at a number before the step is over; if at all."""
+    monkeypatch.setattr(run, "is_finite", lambda x: torch.isfinite(torch.as_tensor(x)))
+
+
+class Counting(torch.nn.BatchNorm1d):
+    """Batch normalisation, and a buffer that every pass replaces."""
+
+    seen: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  its name there
+        self.seen = self.seen + input.detach().mean()
+        return super().forward(input)
+
+
+BASES: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "fused SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+    "fused SGD without momentum": lambda p: torch.optim.SGD(p, lr=0.1, fused=True),
+    "fused AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
+}
+
+
+UNREAD = [SAM(rho=0.1), SAM(rho=0.1).sharded(4), LookSAM(rho=0.1, k=2)]
+
+
+def with_and_without_bad_batches(variant: Any, base: str, device: str = "cpu") -> list[Any]:
+    """Return what is left of a walk in which the first and the fourth batch are NaN, and of one without these."""
+    found = []
+    for bad in ((0, 3), ()):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), Counting(4), torch.nn.Linear(4, 1)).to(device)
+        optimizer = SharpnessAware(BASES[base](model.parameters()), variant, model)
+
+        def closure(x: Tensor, optimizer: Any = optimizer, model: Any = model) -> Tensor:
+            optimizer.zero_grad()
+            loss: Tensor = model(x).square().mean()
+            loss.backward()
+            return loss
+
+        batches = iter(torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(1)))
+        for step in range(4 + len(bad)):
+            x = torch.full((8, 3), nan) if step in bad else next(batches)
+            optimizer.step(closure, batch=(x.to(device),))
+        assert int(optimizer.info.skipped) == len(bad)
+        found.append((optimizer.base.state_dict()["state"], [b.clone() for b in model.buffers()], model.state_dict()))
+    return found
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("variant", UNREAD, ids=lambda v: f"{v.name}-{v.m}")
+def test_a_bad_batch_leaves_no_trace(variant: Any, base: str) -> None:
+    """Weights, buffers and the base optimizer's state are bitwise those of who never met it, also as the first one."""
+    assert alike(*with_and_without_bad_batches(variant, base))
+
+
+@pytest.mark.parametrize("base", ["SGD", "fused SGD", "fused AdamW"])
+def test_a_scaler_may_overflow_at_the_first_step(base: str) -> None:
+    """Nothing is made of the inf that tells it so, not even an empty momentum."""
+    task, scaler = make_task(torch.float32), torch.amp.GradScaler("cpu")
+    optimizer = SharpnessAware(BASES[base](task.model.parameters()), SAM(rho=0.1))
+    before = task.weights()
+    for factor in (inf, 1.0):
+
+        def closure(factor: float = factor) -> Tensor:
+            optimizer.zero_grad()
+            loss = task.loss() * factor
+            scaler.scale(loss).backward()
+            return loss
+
+        optimizer.step(closure, scaler=scaler)
+        assert bool(optimizer.state) == (factor == 1)
+        assert same(task.weights(), before) == (factor == inf)
+        scaler.update()
+    assert scaler.get_scale() == 2**15
 
 
 @pytest.mark.parametrize("returned", [None, "loss", (torch.ones(()),), {"loss": 1.0}, torch.ones(2)])

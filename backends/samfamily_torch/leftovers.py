@@ -32,7 +32,7 @@ def watching(closure: Callable[..., Any], live: LiveParameters) -> Callable[...,
             warn(
                 "gradients lay in .grad when step(closure) began, and the closure did not empty them: they are not "
                 "used. Accumulate inside the closure (in Lightning: SharpnessAwareMixin), or do no backward before it",
-                stacklevel=8,  # whoever called step
+                stacklevel=9,  # whoever called step
             )
         return loss
 

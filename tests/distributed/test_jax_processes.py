@@ -40,12 +40,8 @@ def problem() -> Problem:
 @cache
 def in_torch(name: str, m: int | None) -> list[Any]:
     """Return weights, losses and memory of the walk that all others are held to: PyTorch's, in one process."""
-    weights, losses, optimizer = walks.walk(sharded(ROWS[name], m), 0, 1)
-    return [[w.numpy() for w in weights], np.array(losses), flat(optimizer.state_dict()["samfamily"]["state"])]
-
-
-def flat(memory: Any) -> list[Any]:
-    return [x for part in memory for x in flat(part)] if isinstance(memory, list) else [np.asarray(memory)]
+    weights, losses, memory = walks.walk(sharded(ROWS[name], m))
+    return [[w.numpy() for w in weights], np.array(losses), [x.numpy() for x in memory]]
 
 
 @cache

@@ -91,6 +91,13 @@ class Space(ABC):
     def rounding(self, x: Leaves) -> float:
         """Return the spacing of the numbers at 1 in the coarsest dtype of the leaves."""
 
+    def pinned(self, x: Leaves) -> Leaves:
+        """Return leaves whose numbers are the same wherever they are looked at.
+
+        A compiler that computes a number twice may round it in two ways, and an entry then is not its own maximum.
+        """
+        return x
+
     @abstractmethod
     def threshold(self, x: Leaves, k: int) -> Scalar:
         r"""Return the k-th largest \(|x_i|\) over all leaves, \(1 \le k \le n\)."""
@@ -189,8 +196,9 @@ class Vec:
 
     def largest(self, k: int) -> Vec:
         r"""Return ones at the k largest \(|v_i|\), the first of them where there are ties, and zeros elsewhere."""
-        leaves = self.collapse()
-        threshold = self.norm(inf) if k == 1 else self.space.threshold(leaves, k)
+        leaves = self.space.pinned(self.collapse())
+        found = self if leaves is self.leaves else Vec(self.space, leaves)
+        threshold = found.norm(inf) if k == 1 else self.space.threshold(leaves, k)
         left = k - sum(((abs(x) > threshold).sum() for x in leaves), 0)
         picked = []
         for x in leaves:

@@ -63,6 +63,10 @@ class JaxSpace(Space):
         """See `Space.rounding`."""
         return max((float(jnp.finfo(u.dtype).eps) for u in x), default=0.0)
 
+    def pinned(self, x: Leaves) -> Leaves:
+        """See `Space.pinned`."""
+        return tuple(jax.lax.optimization_barrier(tuple(x)))
+
     def threshold(self, x: Leaves, k: int) -> Scalar:
         """See `Space.threshold`."""
         return jnp.sort(jnp.concatenate([jnp.abs(_wide(u)).ravel() for u in x]))[-k]

@@ -22,11 +22,14 @@ def is_finite(x: float | Tensor) -> bool | Tensor:
 
 
 def loss_scale(scaler: GradScaler | None, live: LiveParameters) -> float | Tensor:
-    """Return what `scaler.scale` multiplies losses with: a number on a CPU, elsewhere a tensor that is not read."""
+    """Return what `scaler.scale` multiplies losses with: a number on a CPU, elsewhere a tensor that is not read.
+
+    In float64: a scaler's own float32 would round what it is multiplied with, such as one over the number of shards.
+    """
     if scaler is None:
         return 1.0
     scale = scaler.scale(torch.ones((), device=live.parameters[0].device))
-    return scale.item() if scale.device.type == "cpu" else scale
+    return scale.item() if scale.device.type == "cpu" else scale.double()
 
 
 def step_through(scaler: GradScaler | None, base: torch.optim.Optimizer) -> None:

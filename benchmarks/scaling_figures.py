@@ -26,7 +26,7 @@ NEAREST = 1, 512
 def measured(found: Sequence[tuple[Place, list[Measured]]], task: Task) -> Figure:
     """What a step sends, and how long it takes, on each of the machines."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(8.6, 5.0), layout="constrained")
         sending, timing = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.5))
         for i, way in enumerate(WAYS):
             shift = (i - (len(WAYS) - 1) / 2) * 0.17
@@ -55,7 +55,7 @@ def measured(found: Sequence[tuple[Place, list[Measured]]], task: Task) -> Figur
 def _named(place: Place) -> str:
     framework, _, kind = place.name.partition(", ")
     kind = kind.removesuffix("es" if kind == "processes" else "s") if place.devices == 1 else kind
-    return f"{framework}\n{place.devices} {kind}"
+    return f"{framework}\n{place.devices} {kind}".replace("simulated ", "simulated\n")
 
 
 def on_paper() -> Figure:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -16,9 +17,9 @@ from benchmarks import overhead_jax_tasks
 from benchmarks.collectives_jax import line
 from benchmarks.contest import in_turn
 from benchmarks.counting_jax import sent
-from benchmarks.overhead_jax_steps import Method, ours, plain
+from benchmarks.overhead_jax_steps import Method, descended, ours, plain
 from benchmarks.overhead_jax_tasks import MLP
-from benchmarks.scaling_task import LEARNING_RATE, MOMENTUM, RHO, SGD, WAYS, Measured, Task
+from benchmarks.scaling_task import JAX_WAYS, JIT_SGD, JIT_WHOLE, LEARNING_RATE, MOMENTUM, RHO, SGD, Measured, Task
 from benchmarks.workers import told
 from samfamily_jax import SAM
 
@@ -29,10 +30,10 @@ PATIENCE = 30
 def measured(task: Task, rounds: int) -> list[Measured]:
     """Count and time every way to take a step, in turn, on all devices there are."""
     steps, counts = {}, {}
-    for way in WAYS:
+    for way in JAX_WAYS:
         steps[way], counts[way] = step(task, way)
     seconds = in_turn(steps, rounds)
-    return [Measured(way, counts[way], seconds[way]) for way in WAYS]
+    return [Measured(way, counts[way], seconds[way]) for way in JAX_WAYS]
 
 
 def step(task: Task, way: str) -> tuple[Callable[[], object], list[int]]:
@@ -40,9 +41,9 @@ def step(task: Task, way: str) -> tuple[Callable[[], object], list[int]]:
     network = trained(task)
     how = method(network, way, task.m(way, jax.device_count()))
     whole, split = (NamedSharding(line(), PartitionSpec(*axes)) for axes in ((), ("data",)))
-    weights = jax.jit(network.weights, out_shardings=whole)()
-    memory = jax.jit(how.init, out_shardings=whole)(weights)
-    inputs = jax.jit(network.inputs, out_shardings=split)()
+    weights = jax.device_put(network.weights(), whole)
+    memory = jax.tree.map(jnp.copy, jax.device_put(how.init(weights), whole))  # nothing is donated twice
+    inputs = jax.device_put(network.inputs(), split)
     update = jax.jit(how.update, donate_argnums=(0, 1), in_shardings=(whole, whole, split), out_shardings=whole)
     compiled: Any = update.lower(weights, memory, inputs).compile()
     held = [weights, memory]
@@ -67,12 +68,33 @@ def sgd() -> optax.GradientTransformation:
 
 
 def method(network: overhead_jax_tasks.Task, way: str, m: int | None) -> Method:
-    """A way to take a step; without an m the compiler alone divides the work, from where the batch lies."""
-    if way == SGD:
+    """A way to take a step."""
+    if way == JIT_SGD:
         return plain(network)
-    if m is None:
+    if way == JIT_WHOLE:
         return ours(network, lambda _: SAM(RHO))
-    return ours(network, lambda _: SAM(RHO).sharded(m), mesh=line(), axis_name="data")
+    if way == SGD:
+        return averaged(network)
+    shared = network.batch if m is None else m
+    return ours(network, lambda _: SAM(RHO).sharded(shared), mesh=line(), axis_name="data")
+
+
+def averaged(network: overhead_jax_tasks.Task) -> Method:
+    """The base optimizer's step, in which each device takes a gradient of its own and all average them."""
+    base, value_and_grad = network.base(), jax.value_and_grad(network.loss)
+
+    def local(weights: Any, inputs: jax.Array) -> Any:
+        own = jax.lax.pcast(weights, "data", to="varying")
+        return jax.lax.pmean(value_and_grad(own, inputs), "data")
+
+    whole, split = PartitionSpec(), PartitionSpec("data")
+    average = jax.shard_map(local, mesh=line(), in_specs=(whole, split), out_specs=whole)
+
+    def update(weights: Any, memory: Any, inputs: jax.Array) -> Any:
+        loss, gradient = average(weights, inputs)
+        return *descended(base, gradient, memory, weights), loss
+
+    return Method(base.init, update)
 
 
 def main() -> None:

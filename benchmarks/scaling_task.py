@@ -14,6 +14,9 @@ SGD, WHOLE, DEVICE, PART = "SGD", "SAM, no m", "SAM, m = b", f"SAM, m = b/{CUT}"
 WAYS = (SGD, WHOLE, DEVICE, PART)
 """To take a step, where b examples lie on each device: without a perturbation; with one for the whole global batch, one
 for each device, and some for each device."""
+JIT_SGD, JIT_WHOLE = "SGD, by jit", "SAM, no m, by jit"
+JAX_WAYS = (*WAYS, JIT_SGD, JIT_WHOLE)
+"""In JAX those run in `shard_map`, so that they compare like with like; in two more the compiler divides the work."""
 
 
 class Task(NamedTuple):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -24,7 +26,7 @@ from benchmarks.counting_jax import all_reduces, alone, sent, shape_bytes
 from benchmarks.scaling_model import BUCKET, Link, Machine, Work, buckets, hidden_from, ring, step, tree, waited
 from benchmarks.scaling_paper import DEVICES, MACHINES, WORKS, milliseconds
 from benchmarks.scaling_runs import Place, torch_processes
-from benchmarks.scaling_task import DEVICE, PART, SGD, WAYS, WHOLE, Measured, Task
+from benchmarks.scaling_task import DEVICE, JAX_WAYS, JIT_SGD, JIT_WHOLE, PART, SGD, WAYS, WHOLE, Measured, Task
 from benchmarks.workers import Worker, answers
 from samfamily.division import division
 
@@ -103,12 +105,26 @@ def counted(found: Sequence[Measured]) -> dict[str, tuple[int, int, int]]:
 
 
 def test_simulated_devices_send_twice_without_an_m_and_once_with_one() -> None:
-    found = counted(scaling_jax.measured(TINY, rounds=1))  # on the eight devices of tests/conftest.py
+    found = counted(
+        [Measured(way, scaling_jax.step(TINY, way)[1], []) for way in JAX_WAYS]
+    )  # on the eight devices of tests/conftest.py
     gradient = 4 * TINY.parameters
-    assert found[WHOLE][:2] == (2, 0)
-    assert [found[way][:2] for way in (SGD, DEVICE, PART)] == [(1, 0)] * 3
+    assert [found[way][:2] for way in (WHOLE, JIT_WHOLE)] == [(2, 0)] * 2
+    assert [found[way][:2] for way in (SGD, JIT_SGD, DEVICE, PART)] == [(1, 0)] * 4
     for way, (gradients, _, size) in found.items():
         assert gradients * gradient <= size <= gradients * (gradient + 4), way  # a loss goes along
+
+
+def test_steps_by_hand_are_those_by_jit() -> None:
+    """What is timed is what it is called."""
+    network, ends = scaling_jax.trained(TINY), {}
+    for way in (SGD, JIT_SGD, WHOLE, JIT_WHOLE):
+        how, weights = scaling_jax.method(network, way, TINY.m(way, 8)), network.weights()
+        after, *_ = jax.jit(how.update)(weights, how.init(weights), network.inputs())
+        ends[way] = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(after)])
+    np.testing.assert_allclose(ends[SGD], ends[JIT_SGD], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(ends[WHOLE], ends[JIT_WHOLE], rtol=0, atol=1e-8)
+    assert not np.allclose(ends[SGD], ends[WHOLE], rtol=0, atol=1e-7)  # negative control
 
 
 def test_processes_send_twice_without_an_m_and_once_with_one() -> None:

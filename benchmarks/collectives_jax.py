@@ -4,9 +4,6 @@
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -14,22 +11,17 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from benchmarks.counting_jax import all_reduces
 from benchmarks.overhead_jax_steps import Method, ours, plain
 from benchmarks.overhead_jax_tasks import MLP, Task
+from benchmarks.workers import Worker, answers, simulated
 from samfamily_jax import SAM
 
 DEVICES = 8
+LIMIT = 300
+"""Seconds."""
 
 
 def counted() -> dict[str, int]:
     """The sums over devices of each step in `steps`, counted in a process with eight devices."""
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
-    }
-    command = [sys.executable, "-m", "benchmarks.collectives_jax"]
-    told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    counts: dict[str, int] = json.loads(told)
+    counts: dict[str, int] = answers([Worker("benchmarks.collectives_jax", None, simulated(DEVICES))], LIMIT)[0]
     return counts
 
 
@@ -45,7 +37,7 @@ def steps(task: Task) -> dict[str, Method]:
 
 def line() -> jax.sharding.Mesh:
     """All devices in a row."""
-    return jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def on_devices(task: Task, method: Method) -> jax.stages.Compiled:

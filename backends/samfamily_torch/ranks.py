@@ -119,7 +119,7 @@ class Ranks:
 
         each(find, item)
         means = {}
-        for dtype, parts in sorted(found.items(), key=str):
+        for dtype, parts in sorted(found.items(), key=lambda entry: str(entry[0])):
             total = torch.cat([u.reshape(-1) for u in parts])
             distributed.all_reduce(total, group=self._group(among))
             split = (total / among).split([u.numel() for u in parts])

@@ -97,6 +97,8 @@ class Sharded(Alone):
     @contextmanager
     def apart(self, live: LiveParameters, state: State) -> Iterator[tuple[LiveParameters, State]]:
         """See `Alone.apart`: weights are gathered once, and stay whole until the end of the step."""
+        for module in self._modules:
+            module.reshard()  # a forward without a backward, as evaluation is, leaves the outermost module whole
         names = {id(p): name for name, p in self._model.named_parameters()}
         for module in self._modules:
             module.unshard()

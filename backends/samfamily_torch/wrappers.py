@@ -88,7 +88,8 @@ class Sharded(Alone):
         whole = self._mesh.size() == distributed.get_world_size()
         self.group = distributed.group.WORLD if whole else group_of(self._mesh.mesh.flatten().tolist())
         modules = [] if model is None else list(model.modules())
-        self._model, self._modules = model, [module for module in modules if isinstance(module, FSDPModule)]
+        self._model: Any = model
+        self._modules = [module for module in modules if isinstance(module, FSDPModule)]
         if not isinstance(model, FSDPModule):
             self.why_together = "nobody told of which model: pass SharpnessAware(..., model=fully_shard(model))"
         elif any(p.device_mesh is not self._mesh or not _by_fully_shard(p.placements) for p in parameters):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("ranks")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FEW = ["--epochs", "2", "--steps", "4"]
 

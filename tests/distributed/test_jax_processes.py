@@ -40,8 +40,8 @@ def problem() -> Problem:
 @cache
 def in_torch(name: str, m: int | None) -> list[Any]:
     """Return weights, losses and memory of the walk that all others are held to: PyTorch's, in one process."""
-    weights, losses, memory = walks.walk(sharded(ROWS[name], m))
-    return [[w.numpy() for w in weights], np.array(losses), [x.numpy() for x in memory]]
+    weights, losses, (*memory, step) = walks.walk(sharded(ROWS[name], m))
+    return [[w.numpy() for w in weights], np.array(losses), [x.numpy() for x in (step, *memory)]]
 
 
 @cache

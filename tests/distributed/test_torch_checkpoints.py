@@ -15,7 +15,6 @@ from tests.distributed.walks import Wrap, fully_sharded, replicated
 from tests.torch.memory import own
 
 CASES = [("SAM", 8), ("LookSAM", 16), ("FriendlySAM", None)]
-pytestmark = pytest.mark.xdist_group("ranks")  # whose processes are kept
 ONE_PROCESS = pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
 
 

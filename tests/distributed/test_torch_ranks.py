@@ -22,8 +22,6 @@ from tests.distributed.walks import (
     walk,
 )
 
-pytestmark = pytest.mark.xdist_group("ranks")  # whose processes are kept
-
 
 @pytest.fixture(scope="module", params=[replicated, fully_sharded], ids=["DDP", "FSDP2"])
 def two(request: pytest.FixtureRequest) -> list[Any]:

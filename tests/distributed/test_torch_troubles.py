@@ -11,7 +11,6 @@ from tests.distributed.ranks import in_ranks
 from tests.distributed.troubles import forked, interrupted, nan_on_one, not_told, refusal
 from tests.distributed.walks import Wrap, fully_sharded, replicated
 
-pytestmark = pytest.mark.xdist_group("ranks")  # whose processes are kept
 EACH_WRAPPER = pytest.mark.parametrize("wrap", [replicated, fully_sharded], ids=["DDP", "FSDP2"])
 
 

@@ -26,7 +26,7 @@ def read(a: Scalar) -> Scalar:
 
 
 def whole(a: Tensor) -> Tensor:
-    """Return a scalar of sharded leaves: what every process has of it, put together."""
+    """Return a tensor with what every process has of it put together; one that is not spread comes back as it is."""
     return cast("Any", a).full_tensor() if hasattr(a, "full_tensor") else a
 
 

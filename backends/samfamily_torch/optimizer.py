@@ -65,7 +65,8 @@ class SharpnessAware(ManualLoop):
     Args:
         base: an instance of `torch.optim.Optimizer` whose `step` needs no closure.
         variant: a row of the family, such as `SAM(rho=0.05)`.
-        model: the module that owns the parameters.  With it, its buffers after a step (batch normalisation's
+        model: the module that owns the parameters, or what spreads it over processes: `DistributedDataParallel(model)`,
+            or a module after `fully_shard`.  With it, its buffers after a step (batch normalisation's
             statistics) are those of the pass at w.  Variants that ask for names need it, or a `base` built from
             `model.named_parameters()`.
         on_nonfinite: what to do where a loss or gradient is inf or NaN, in any pass: `"skip"` the step, so that

@@ -12,6 +12,7 @@ from torch import Tensor, distributed
 from samfamily.division import Division, division
 from samfamily.program import State, each
 from samfamily.space import Vec
+from samfamily_torch.foreach import whole
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.run import Outcome
 from samfamily_torch.wrappers import group_of, wrapper
@@ -37,10 +38,19 @@ class Ranks:
     size: int
 
     def __init__(self, model: torch.nn.Module | None, parameters: Sequence[Tensor]) -> None:
+        self._of = model, parameters
         self._wrapper = wrapper(model, parameters)
         everyone = self._wrapper.group
         self.size = 1 if everyone is None else distributed.get_world_size(everyone)
         self._groups: dict[int, Any] = {self.size: everyone}
+
+    def __getstate__(self) -> Any:
+        """Return what the rest follows from: process groups cannot be copied."""
+        return self._of
+
+    def __setstate__(self, of: Any) -> None:
+        """Find the processes again."""
+        self.__init__(*of)  # type: ignore[misc]
 
     def division(self, m: int | None, examples: int) -> Division:
         """Return who shares a perturbation; see `samfamily.division`.
@@ -90,10 +100,9 @@ class Ranks:
         if self.size == 1:
             return outcome
         if divided.group < self.size:
-            received: Any = tuple(map(float, here.received))
-            outcome, received = self.mean((outcome, received))
+            outcome, shares = self.mean((outcome, torch.tensor(here.received, dtype=torch.float64)))
             # Where this rank has every gradient, nothing needs to be read.
-            live.received = here.received if all(here.received) else [bool(share > 0) for share in received]
+            live.received = here.received if all(here.received) else (shares > 0).tolist()
             return self._wrapper.home(outcome, live)
         loss, perturbed_loss, finite = self.mean((outcome.loss, outcome.perturbed_loss, outcome.finite))
         return outcome._replace(loss=loss, perturbed_loss=perturbed_loss, finite=finite)
@@ -134,8 +143,7 @@ class Ranks:
     def _tensors(self, x: Any) -> list[Tensor]:
         if isinstance(x, Vec):
             return [u.contiguous() for u in x.collapse()]
-        x = x.full_tensor() if hasattr(x, "full_tensor") else x
-        return [torch.as_tensor(x, dtype=torch.float64, device=self._wrapper.device)]
+        return [torch.as_tensor(whole(x), dtype=torch.float64, device=self._wrapper.device)]
 
     def _group(self, among: int) -> Any:
         """Return the process group of this rank and its neighbours."""
@@ -152,7 +160,7 @@ class Ranks:
         """
         if self.size == 1:
             return
-        mean, square = map(float, self.mean((float(examples), float(examples**2))))
+        mean, square = self.mean(torch.tensor([examples, examples**2], dtype=torch.float64)).tolist()
         if square != mean**2:
             raise ValueError(
                 f"this process has {examples} examples where the mean is {mean:g}: with an m every process must have "

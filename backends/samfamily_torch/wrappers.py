@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samfamily.program import State, each
 from samfamily.space import Vec
+from samfamily_torch.foreach import whole
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.space import TorchSpace
 
@@ -75,6 +76,8 @@ class Replicated(Alone):
 class Sharded(Alone):
     """DTensors: every process has a part of every weight, as `fully_shard` leaves them.
 
+    Where passes were apart, `fully_shard`'s own settings of when to gather and to send are its defaults again.
+
     Args:
         model: what was sharded, if it is known.
         parameters: the optimizer's.
@@ -85,15 +88,17 @@ class Sharded(Alone):
 
         self._mesh = parameters[0].device_mesh
         self.device = parameters[0].to_local().device
-        whole = self._mesh.size() == distributed.get_world_size()
-        self.group = distributed.group.WORLD if whole else group_of(self._mesh.mesh.flatten().tolist())
+        everyone = self._mesh.size() == distributed.get_world_size()
+        self.group = distributed.group.WORLD if everyone else group_of(self._mesh.mesh.flatten().tolist())
         modules = [] if model is None else list(model.modules())
         self._model: Any = model
         self._modules = [module for module in modules if isinstance(module, FSDPModule)]
         if not isinstance(model, FSDPModule):
             self.why_together = "nobody told of which model: pass SharpnessAware(..., model=fully_shard(model))"
-        elif any(p.device_mesh is not self._mesh or not _by_fully_shard(p.placements) for p in parameters):
+        elif any(p.device_mesh != self._mesh or not _by_fully_shard(p.placements) for p in parameters):
             self.why_together = "they are spread in another way than fully_shard alone does: leave out m"
+        elif not {*map(id, parameters)} <= {*map(id, self._model.parameters())}:
+            self.why_together = "some are not the model's: pass SharpnessAware(..., model=) what owns them all"
 
     @contextmanager
     def apart(self, live: LiveParameters, state: State) -> Iterator[tuple[LiveParameters, State]]:
@@ -101,22 +106,22 @@ class Sharded(Alone):
         for module in self._modules:
             module.reshard()  # a forward without a backward, as evaluation is, leaves the outermost module whole
         names = {id(p): name for name, p in self._model.named_parameters()}
-        for module in self._modules:
-            module.unshard()
-        self._set_passes(whole=True)
-        whole = None
+        mine = None
         try:
+            for module in self._modules:
+                module.unshard()
+            self._set_passes(whole=True)
             parameters = [self._model.get_parameter(names[id(p)]) for p in live.parameters]
             if any(p.dtype is not x.dtype for p, x in zip(live.parameters, parameters, strict=True)):
                 raise RuntimeError(
                     "an m with a MixedPrecisionPolicy: a process has its own weights in the precision of a pass alone, "
                     "where a perturbation would be rounded away: use torch.autocast instead, or leave out m"
                 )
-            whole = LiveParameters(parameters, TorchSpace(live.space.leaves))
-            yield whole, each(lambda x: _whole(x, whole), state)
+            mine = LiveParameters(parameters, TorchSpace(live.space.leaves))
+            yield mine, each(lambda x: _gathered(x, mine.space), state)
         finally:
-            if whole is not None:
-                whole.abandon()
+            if mine is not None:
+                mine.abandon()
             self._set_passes(whole=False)
             for module in self._modules:
                 module.reshard()
@@ -157,8 +162,9 @@ def wrapper(model: torch.nn.Module | None, parameters: Sequence[Tensor]) -> Alon
 
 def _by_fully_shard(placements: Sequence[Any]) -> bool:
     """Tell whether a parameter is spread over all processes by `fully_shard`, over a mesh of one or two dimensions."""
-    *copies, last = placements
-    return type(last).__name__ == "Shard" and (not copies or [type(x).__name__ for x in copies] == ["Replicate"])
+    from torch.distributed.tensor import Replicate, Shard
+
+    return [type(x) for x in placements] in ([Shard], [Replicate, Shard])
 
 
 def group_of(ranks: Sequence[int]) -> Any:
@@ -166,6 +172,6 @@ def group_of(ranks: Sequence[int]) -> Any:
     return distributed.new_group(list(ranks), use_local_synchronization=True)
 
 
-def _whole(x: Any, live: LiveParameters) -> Any:
-    """Return a Vec of DTensors gathered."""
-    return Vec(live.space, tuple(u.full_tensor() for u in x.collapse())) if isinstance(x, Vec) else x
+def _gathered(x: Any, space: TorchSpace) -> Any:
+    """Return a Vec with whole leaves, in their space."""
+    return Vec(space, tuple(map(whole, x.collapse()))) if isinstance(x, Vec) else x

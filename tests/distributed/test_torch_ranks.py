@@ -17,6 +17,7 @@ from tests.distributed.walks import (
     fully_sharded,
     hybrid,
     in_groups,
+    of_default_meshes,
     replicated,
     sharded,
     walk,
@@ -47,6 +48,12 @@ def test_four_ranks_in_groups_walk_as_one(wrap: Wrap) -> None:
             for rank in found:
                 assert not isinstance(rank, str), rank
                 torch.testing.assert_close(rank[f"{name} {m}"], alone, rtol=1e-10, atol=1e-10)
+
+
+def test_each_module_may_have_a_mesh_of_its_own() -> None:
+    for rank in in_ranks(of_default_meshes):
+        assert not isinstance(rank, str), rank
+        torch.testing.assert_close(rank, walk(sharded(ROWS["SAM"], 8), steps=3), rtol=1e-10, atol=1e-10)
 
 
 def test_another_m_is_another_walk() -> None:

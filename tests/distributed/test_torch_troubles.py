@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.distributed.ranks import in_ranks
-from tests.distributed.troubles import forked, interrupted, nan_on_one, not_told, refusal
+from tests.distributed.troubles import copied, forked, interrupted, nan_on_one, not_told, refusal
 from tests.distributed.walks import Wrap, fully_sharded, replicated
 
 EACH_WRAPPER = pytest.mark.parametrize("wrap", [replicated, fully_sharded], ids=["DDP", "FSDP2"])
@@ -57,6 +57,8 @@ def test_who_shares_the_batch_must_be_told() -> None:
         assert not isinstance(rank, str), rank
         assert "pass SharpnessAware(..., model=DistributedDataParallel(model))" in rank[0]
         assert "an m with a MixedPrecisionPolicy" in rank[1]
+        assert "spread in another way than fully_shard alone does: leave out m" in rank[2]
+        assert "some are not the model's" in rank[3]
     for rank in in_ranks(not_told, fully_sharded):
         assert "pass SharpnessAware(..., model=fully_shard(model))" in rank[0]
 
@@ -68,6 +70,13 @@ def test_an_error_on_one_rank_stops_all_at_home(m: int | None, wrap: Wrap) -> No
     assert two == ("ConnectionError: the data went away", True)
     assert one[0].startswith("RuntimeError"), one  # from the collective that waited for the other
     assert one[1]
+
+
+def test_a_copy_is_whole() -> None:
+    """Process groups cannot be copied, and are found again."""
+    for rank in in_ranks(copied, 16, replicated):
+        assert not isinstance(rank, str), rank
+        assert all(map(torch.equal, *rank))
 
 
 def test_what_any_rank_uses_all_step() -> None:

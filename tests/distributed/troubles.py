@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from samfamily_torch import SAM, SharpnessAware
 from tests.distributed.walks import Wrap, batches, network, sharded, whole
@@ -83,7 +85,23 @@ def not_told(rank: int, wrap: Wrap) -> list[str]:
     """What is said where the optimizer was not given the model, and where it cannot have weights of its own."""
     quiet, narrow = Steps(8, wrap), Steps(8, narrowed)
     quiet.optimizer = SharpnessAware(torch.optim.SGD(quiet.model.parameters(), lr=0.1), SAM().sharded(8))
-    return [quiet.step(), narrow.step()]
+    return [quiet.step(), narrow.step(), *(Steps(8, wrap).step() for wrap in (in_two_ways, of_a_part))]
+
+
+def in_two_ways(model: nn.Sequential) -> Any:
+    """Over a mesh of two dimensions, both of which cut."""
+    mesh = init_device_mesh("cpu", (1, distributed.get_world_size()))
+    for module in model:
+        for name, p in list(module.named_parameters(recurse=False)):
+            module.register_parameter(name, nn.Parameter(distribute_tensor(p.detach(), mesh, [Shard(0), Shard(0)])))
+    return fully_shard(nn.Linear(2, 2), mesh=init_device_mesh("cpu", (distributed.get_world_size(),)))
+
+
+def of_a_part(model: nn.Sequential) -> Any:
+    """All is sharded, and the optimizer told of the first layer alone."""
+    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    fully_shard(model, mesh=mesh)
+    return fully_shard(nn.Linear(2, 2), mesh=mesh)
 
 
 def narrowed(model: nn.Sequential) -> nn.Module:
@@ -120,6 +138,19 @@ class Forked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layers[distributed.get_rank()](x)
         return y
+
+
+def copied(rank: int, m: int, wrap: Wrap) -> tuple[list[Tensor], list[Tensor]]:
+    """Where an optimizer and its copy go from the same place, of which the copy steps first."""
+    steps = Steps(m, wrap)
+    steps.step()
+    twin = copy.deepcopy(steps)
+    twin.step()
+    begin = [whole(p) for p in steps.model.parameters()]
+    ends = [whole(p) for p in twin.model.parameters()]
+    assert not all(map(torch.equal, begin, ends))
+    steps.step()
+    return [whole(p) for p in steps.model.parameters()], ends
 
 
 def forked(rank: int) -> tuple[list[Tensor], list[bool]]:

@@ -60,6 +60,13 @@ def hybrid(model: nn.Sequential) -> nn.Module:
     return sharded_over(init_device_mesh("cpu", shape, mesh_dim_names=("replicate", "shard")), model)
 
 
+def sharded_by_default(model: nn.Sequential) -> nn.Module:
+    """Without a mesh, each call of `fully_shard` makes one."""
+    fully_shard(model[0])
+    fully_shard(model)
+    return model
+
+
 def sharded_over(mesh: DeviceMesh, model: nn.Sequential) -> nn.Module:
     fully_shard(model[0], mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -150,3 +157,7 @@ def in_groups(rank: int, wrap: Wrap) -> dict[str, Any]:
         for m in MS:
             found[f"{name} {m}"] = walk(sharded(ROWS[name], m), rank, 4, wrap, steps=6)
     return found
+
+
+def of_default_meshes(rank: int) -> Any:
+    return walk(sharded(ROWS["SAM"], 8), rank, 2, sharded_by_default, steps=3)

@@ -50,12 +50,13 @@ def late(process: int) -> None:
     ids=lambda x: getattr(x, "__name__", ""),
 )
 def test_it_ends_and_says_why(function: Any, limit: float, first: str, second: str) -> None:
+    others = set(multiprocessing.active_children())  # that tests of other files keep
     begun = time.monotonic()
     one, two = in_processes(function, limit=limit)
     assert first in one
     assert second in two
     assert time.monotonic() - begun < HANG / 10
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_a_port_is_reserved() -> None:

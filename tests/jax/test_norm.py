@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samfamily import Leaf
+from samfamily import Leaf, Vec
 from samfamily_jax.space import JaxSpace, _two_norm
 
 WAYS = {"cpu": lambda x: JaxSpace((Leaf(),) * len(x)).norm(x, 2), "accelerator": _two_norm}
@@ -43,6 +43,6 @@ def test_a_largest_entry_is_looked_for_among_numbers_that_are_computed_once() ->
     """XLA on a GPU rounded a gradient in two ways where it computed it twice, and no entry was its own maximum."""
 
     def largest(x: Any) -> Any:
-        return Vec(JaxSpace(1), (jnp.sin(x) * x,)).largest(1).collapse()
+        return Vec(JaxSpace((Leaf(),)), (jnp.sin(x) * x,)).largest(1).collapse()
 
     assert "optimization_barrier" in jax.jit(largest).lower(jnp.ones(5)).as_text()

@@ -25,8 +25,8 @@ WORKS = (
 )
 """With what an A100 of 80 GB was measured to train a second in mixed precision; gradients are float32."""
 DEVICES = (8, 256, 4096)
-LOSSES = 72
-"""Bytes: two losses, whether all was finite, and how long the batches were, as nine numbers of eight bytes."""
+LOSSES = 80
+"""Bytes: two losses, whether all was finite, and how long the batches were, as ten numbers of eight bytes."""
 
 HEADINGS = ("devices", "network", "nothing overlaps", "both overlap", "only no m does", "hidden from b")
 Row = tuple[str, ...]

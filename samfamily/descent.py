@@ -67,6 +67,8 @@ class Descent(ABC):
         needs_gradient: whether the gradient at w is needed although the ascent may not hand it over.
         looks_back: whether the climb is looked at once the gradient at its end is there; where it is not, the climb is
             let go before that gradient is computed, and with it the memory of several vectors.
+        returns_last: whether what it makes is the last gradient that was asked for, as it is; an adapter may then send
+            that to other devices while it is computed.  After a rest, only if no gradient was asked for before.
         stateful: whether the member has a memory.
         rests: whether the member has an idle face; without one even a radius of zero is climbed.
         adds: whether it makes an addend.
@@ -76,6 +78,7 @@ class Descent(ABC):
     hessian_vector_products: ClassVar[int] = 0
     needs_gradient: ClassVar[bool] = False
     looks_back: ClassVar[bool] = True
+    returns_last: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
     rests: ClassVar[bool] = True
 
@@ -105,6 +108,7 @@ class Perturbed(Descent):
     r"""The gradient at the perturbed point, \(\nabla L(w + \hat\epsilon)\), with \(\hat\epsilon\) held constant."""
 
     looks_back = False
+    returns_last = True
 
     def __call__(self, climb: Climb | None, h: Vec, memory: Any) -> Descended:
         """Return `h`."""
@@ -247,6 +251,7 @@ class Reuse(Descent):
 
     alpha: float
     needs_gradient = True
+    returns_last = True
     stateful = True
 
     def __post_init__(self) -> None:
@@ -285,6 +290,7 @@ class Momentum(Descent):
 
     mu: float = 0.9
     looks_back = False
+    returns_last = True
     stateful = True
 
     def __post_init__(self) -> None:

@@ -162,6 +162,14 @@ class Variant:
         return opening + self.ascent.steps - 1 + self.descent.gradients
 
     @property
+    def gradient_returned(self) -> int:
+        """Which of a step's gradients the base optimizer receives as it is, the first being 1; 0 if none.
+
+        A step that rests may end before it.
+        """
+        return (self.ascent.hands_over_gradient + self.gradients_besides_w) * self.descent.returns_last
+
+    @property
     def hessian_vector_products_per_step(self) -> float:
         """How many Hessian-vector products a step evaluates, on average over many steps."""
         return self.ascent.hessian_vector_products + self.radius.climbs_per_step * self.descent.hessian_vector_products

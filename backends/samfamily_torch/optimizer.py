@@ -8,7 +8,7 @@ is suspended between two requests, the closure, the two-step and the context-man
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from math import nan
 from operator import is_not
 from typing import Any, Literal, NamedTuple
@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from samfamily import check
-from samfamily.program import State, Step, StepInfo, mean
+from samfamily.program import State, Step, StepInfo, add, divide
 from samfamily.recipe import Recipe
 from samfamily.space import Leaf, Vec
 from samfamily.variant import Variant
 from samfamily_torch.batch import cut, examples_in
+from samfamily_torch.buckets import Buckets
 from samfamily_torch.checkpoint import OWN, carry, pack, settled, split, unpack
 from samfamily_torch.foreach import whole
 from samfamily_torch.leaves import describe
@@ -232,16 +233,18 @@ class SharpnessAware(ManualLoop):
         def share(gradient: Vec) -> Vec:
             return gradient if divided.group == ranks.size else ranks.mean(gradient, divided.group)
 
-        def shard(part: tuple[Any, ...], here: LiveParameters, before: State) -> Outcome:
+        def shard(here: LiveParameters, before: State, part: tuple[Any, ...], sending: Any = None) -> Outcome:
             scene = Scene(self._stage, devices(live) if self._replay_random else ())
             scenes.append(scene)
             run = Run(here, variant, before, scene, 1 / scale, share, alone=ranks.size == 1)
-            return run.through(partial(closure, *part))
+            return run.through(partial(closure, *part), sending)
 
         try:
             with ranks.apart(divided, live, state) as (here, before):
-                outcome: Outcome = mean(shard(part, here, before) for part in cut(tuple(batch), divided.shards))
-                outcome = ranks.agreed(outcome, divided, here, live)
+                buckets = ranks.buckets(variant, divided, here)
+                parts = cut(tuple(batch), divided.shards)
+                outcome = over_shards(parts, partial(shard, here, before), buckets, 1 / scale)
+                outcome = ranks.agreed(outcome, divided, here, live, buckets)
         except NotFiniteError as error:
             return self._skip(live, error, scaler)
         except BaseException:
@@ -449,6 +452,17 @@ class SharpnessAware(ManualLoop):
         self._live, self._remembered = live, parameters
         self._skipped, self._batch, self._info = saved["skipped"], saved["recipe"]["batch"], None
         self._offer_rho()
+
+
+def over_shards(
+    parts: Sequence[Any], shard: Callable[..., Outcome], buckets: Buckets | None, unscale: float | Tensor
+) -> Outcome:
+    """Return the mean of what `shard` leaves of each part, which may be sent while the last part makes it."""
+    *first, last = parts
+    total = reduce(add, map(shard, first)) if first else None
+    sending = buckets and buckets.sending(unscale, total and total.step.gradient, len(parts))
+    final = shard(last, sending)
+    return divide(final if total is None else add(total, final), len(parts))
 
 
 def others(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, distributed
 from samfamily.division import Division, division
 from samfamily.program import State, each
 from samfamily.space import Vec
+from samfamily.variant import Variant
+from samfamily_torch.buckets import Buckets
 from samfamily_torch.foreach import whole
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.run import Outcome
@@ -43,6 +46,7 @@ class Ranks:
         everyone = self._wrapper.group
         self.size = 1 if everyone is None else distributed.get_world_size(everyone)
         self._groups: dict[int, Any] = {self.size: everyone}
+        self._early = True  # until a closure on any rank changes gradients after its backward pass
 
     def __getstate__(self) -> Any:
         """Return what the rest follows from: process groups cannot be copied."""
@@ -85,7 +89,21 @@ class Ranks:
         """Return a context that holds what to run on: weights of this rank's own, where it is divided."""
         return nullcontext((live, state)) if divided.group == self.size else self._wrapper.apart(live, state)
 
-    def agreed(self, outcome: Outcome, divided: Division, here: LiveParameters, live: LiveParameters) -> Outcome:
+    def buckets(self, variant: Variant, divided: Division, here: LiveParameters) -> Buckets | None:
+        """Return what sends the result while it is made; None where the ranks send it once all is there."""
+        if not (variant.gradient_returned and self._early and divided.group < self.size):
+            return None
+        send = partial(distributed.all_reduce, group=self._group(self.size), async_op=True)
+        return Buckets(here.parameters, self._wrapper.capacity, self.size, send)
+
+    def agreed(
+        self,
+        outcome: Outcome,
+        divided: Division,
+        here: LiveParameters,
+        live: LiveParameters,
+        buckets: Buckets | None = None,
+    ) -> Outcome:
         """Return what the ranks' outcomes come to; where the wrapper has averaged every gradient, only numbers differ.
 
         Args:
@@ -93,6 +111,7 @@ class Ranks:
             divided: who shares a perturbation.
             here: the weights that it was made on.
             live: the optimizer's parameters, which receive a gradient if they did on any rank.
+            buckets: what has sent some of the result already.
 
         Returns:
             The mean.
@@ -100,7 +119,15 @@ class Ranks:
         if self.size == 1:
             return outcome
         if divided.group < self.size:
-            outcome, shares = self.mean((outcome, torch.tensor(here.received, dtype=torch.float64)))
+            shares = torch.tensor(here.received, dtype=torch.float64)
+            if buckets is None:
+                outcome, shares = self.mean((outcome, shares))
+            else:
+                made = outcome.step.gradient
+                gradient = buckets.mean(made)
+                outcome, shares, changed = self.mean((_with(outcome, None), shares, float(buckets.changed)))
+                self._early = not changed > 0
+                outcome = _with(outcome, gradient if self._early else self.mean(made))
             # Where this rank has every gradient, nothing needs to be read.
             live.received = here.received if all(here.received) else (shares > 0).tolist()
             return self._wrapper.home(outcome, live)
@@ -166,3 +193,7 @@ class Ranks:
                 f"this process has {examples} examples where the mean is {mean:g}: with an m every process must have "
                 "as many (drop or pad the last, smaller batch)"
             )
+
+
+def _with(outcome: Outcome, gradient: Any) -> Outcome:
+    return outcome._replace(step=outcome.step._replace(gradient=gradient))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import nan
 from typing import Any, NamedTuple
 
@@ -95,6 +96,7 @@ class Run:
         self.waiting = self.offered = False
         self.entries = 0
         self.most_entries = variant.gradients_besides_w
+        self._returned = variant.gradient_returned
         self._losses: list[Any] = []
         self._loss_at_w: Any = nan
         self._finite: bool | Tensor = True
@@ -129,8 +131,16 @@ class Run:
         self._finite = self._finite & finite
         self._send(gradient)
 
-    def through(self, closure: Callable[[], Any]) -> Outcome:
-        """Run the program to its end, calling `closure` wherever it asks for a gradient."""
+    def through(self, closure: Callable[[], Any], last: AbstractContextManager[None] | None = None) -> Outcome:
+        """Run the program to its end, calling `closure` wherever it asks for a gradient.
+
+        Args:
+            closure: computes gradients where the parameters stand.
+            last: holds the pass whose gradient is what the program returns, if there is one.
+
+        Returns:
+            What it leaves.
+        """
         try:
             while self.step is None:
                 self.live.clear_gradients()
@@ -141,7 +151,8 @@ class Run:
                     self._send(self.share(Vec(self.live.space, tuple(products), self.unscale)))
                 else:
                     self.go()
-                    loss = call(closure, self.live)
+                    with last if last and len(self._losses) + 1 == self._returned else nullcontext():
+                        loss = call(closure, self.live)
                     self.scene.after_pass(self.at_w)
                     self.answer(loss)
         except BaseException:

@@ -30,11 +30,13 @@ class Alone:
         group: the processes that share a batch; None where there are no others.
         device: where what they send each other lies.
         why_together: why passes cannot be kept apart; empty where they can.
+        capacity: bytes of a gradient that are sent together while the rest of it is made.
     """
 
     group: Any = None
     device: torch.device | None = None
     why_together: str = ""
+    capacity: int = 25 * 2**20
 
     @contextmanager
     def apart(self, live: LiveParameters, state: State) -> Iterator[tuple[LiveParameters, State]]:
@@ -65,6 +67,7 @@ class Replicated(Alone):
         self._model = model
         self.group = model.process_group
         self.device = next(model.parameters()).device
+        self.capacity = model.bucket_bytes_cap
 
     @contextmanager
     def apart(self, live: LiveParameters, state: State) -> Iterator[tuple[LiveParameters, State]]:

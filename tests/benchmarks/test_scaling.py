@@ -132,7 +132,7 @@ def test_processes_send_twice_without_an_m_and_once_with_one() -> None:
     found, gradient = counted(places), 4 * TINY.parameters
     assert found[SGD] == (1, 0, gradient)
     assert found[WHOLE] == (2, 1, 2 * gradient + 24)
-    assert found[DEVICE] == found[PART] == (1, 2, gradient + 104)
+    assert found[DEVICE] == found[PART] == (1, 2, gradient + 112)
     assert all(len(way.seconds) == 2 for way in places)
 
 

@@ -128,7 +128,7 @@ def interrupted(rank: int, m: int | None, wrap: Wrap) -> tuple[str, bool]:
 
 
 class Forked(nn.Module):
-    """Of two layers a rank uses the one of its number."""
+    """Of three layers a rank uses the one of its number, from the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Forked(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(6, 3).double() for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers[distributed.get_rank()](x)
+        y: Tensor = self.layers[2 - distributed.get_rank()](x)
         return y
 
 
@@ -156,7 +156,8 @@ def copied(rank: int, m: int, wrap: Wrap) -> tuple[list[Tensor], list[Tensor]]:
 def forked(rank: int) -> tuple[list[Tensor], list[bool]]:
     """The weights after a step with an m, and which of them moved."""
     model = Forked()
-    wrapped = nn.parallel.DistributedDataParallel(model)
+    each = sum(p.nbytes for p in model.layers[0].parameters())
+    wrapped = nn.parallel.DistributedDataParallel(model, bucket_cap_mb=each / 2**20)  # one rank is ahead of the other
     optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.2).sharded(16), wrapped)
     before = [p.detach().clone() for p in model.parameters()]
 

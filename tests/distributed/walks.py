@@ -26,6 +26,8 @@ ROWS = {
     "LookSAM": LookSAM(rho=0.2, k=3),
 }
 MS = [8, 16, 32, None]
+PIECE = 504
+"""Bytes: the first layer's weights go alone."""
 
 
 def network() -> nn.Sequential:
@@ -47,7 +49,8 @@ Wrap: TypeAlias = Callable[[nn.Sequential], nn.Module]
 
 
 def replicated(model: nn.Sequential) -> nn.Module:
-    return DistributedDataParallel(model)
+    """With so small buckets that a gradient goes in several."""
+    return DistributedDataParallel(model, bucket_cap_mb=PIECE / 2**20)
 
 
 def fully_sharded(model: nn.Sequential) -> nn.Module:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.distributed.ranks import in_ranks
-from tests.distributed.troubles import copied, forked, interrupted, nan_on_one, not_told, refusal
+from tests.distributed.troubles import caught, copied, forked, interrupted, nan_on_one, not_told, refusal
 from tests.distributed.walks import Wrap, fully_sharded, replicated
 
 EACH_WRAPPER = pytest.mark.parametrize("wrap", [replicated, fully_sharded], ids=["DDP", "FSDP2"])
@@ -70,6 +70,17 @@ def test_an_error_on_one_rank_stops_all_at_home(m: int | None, wrap: Wrap) -> No
     assert two == ("ConnectionError: the data went away", True)
     assert one[0].startswith("RuntimeError"), one  # from the collective that waited for the other
     assert one[1]
+
+
+@EACH_WRAPPER
+def test_an_error_that_is_caught_leaves_nothing(wrap: Wrap) -> None:
+    alone = caught(0, lambda model: model)
+    for rank in in_ranks(caught, wrap):
+        assert not isinstance(rank, str), rank
+        at_w, perturbed, again, *_ = rank
+        assert torch.equal(at_w, again)
+        assert not torch.equal(perturbed, again)  # negative control
+        torch.testing.assert_close(rank, alone, rtol=1e-10, atol=1e-10)
 
 
 def test_a_copy_is_whole() -> None:

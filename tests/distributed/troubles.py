@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +126,32 @@ def interrupted(rank: int, m: int | None, wrap: Wrap) -> tuple[str, bool]:
     if rank == 1:
         distributed.destroy_process_group()  # as the end of its process does
     return error, all(map(torch.equal, home, parts))
+
+
+def caught(rank: int, wrap: Wrap) -> list[Tensor]:
+    """What a layer makes of a batch, the same on all ranks, in the passes of a step that raises and of another.
+
+    It is in even parts, which FSDP2 does not pad: whole weights are swapped.
+    """
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4).double())
+    wrapped, passes = wrap(model), []
+    x = torch.eye(6, dtype=torch.float64)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.2).sharded(6), wrapped)
+
+    def closure(x: Tensor) -> Tensor:
+        y: Tensor = wrapped(x)
+        passes.append(y.detach())
+        if len(passes) == 2:
+            raise ConnectionError("the data went away")
+        loss = y.square().mean()
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return loss
+
+    with contextlib.suppress(ConnectionError):
+        optimizer.step(closure, batch=(x,))
+    optimizer.step(closure, batch=(x,))
+    return [*passes, wrapped(x).detach()]
 
 
 class Forked(nn.Module):

@@ -3,7 +3,7 @@
 Imports no deep-learning framework.  Run a variant with `samfamily_torch`, `samfamily_jax` or `samfamily.reference`.
 """
 
-from samfamily import curvature, exact, family, reference
+from samfamily import bound, curvature, exact, family, reference, sharpness
 from samfamily.ball import Ball
 from samfamily.family import *  # noqa: F403  every row, without a second list of them
 from samfamily.inner import InnerGap
@@ -17,6 +17,7 @@ from samfamily.metric import (
     layerwise,
     normalisations,
 )
+from samfamily.monitor import Monitor, to_tensorboard
 from samfamily.program import GaussNewtonVector, HessianVector, State, Step, StepInfo
 from samfamily.radius import Tied
 from samfamily.recipe import Recipe
@@ -35,6 +36,7 @@ __all__ = [
     "InnerGap",
     "Landscape",
     "Leaf",
+    "Monitor",
     "Recipe",
     "Space",
     "State",
@@ -44,6 +46,7 @@ __all__ = [
     "Variant",
     "Vec",
     "biases",
+    "bound",
     "curvature",
     "elementwise",
     "exact",
@@ -51,5 +54,7 @@ __all__ = [
     "layerwise",
     "normalisations",
     "reference",
+    "sharpness",
+    "to_tensorboard",
 ]
 __all__ += family.__all__

@@ -19,7 +19,7 @@ is used and not said; and the proviso is stated at \(\sigma = \rho\), where the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, expm1, inf, isfinite, log, sqrt
+from math import exp, expm1, hypot, inf, isfinite, log, log1p, sqrt
 
 from samfamily import check
 from samfamily.family import SAM
@@ -40,7 +40,7 @@ class Bound:
         complexity: the square root.
         sigma: \(\rho / (\sqrt k + \sqrt{\log n})\), at which the proviso is needed.
         largest_norm: the \(\lVert w\rVert\) above which the bound is vacuous for any loss; 0 where it always is.
-        proven: whether `worst_loss` is proven to be the maximum; if not, the bound may be too low.
+        proven: whether no loss in the ball is higher than `worst_loss`; if that is not known, the bound may be too low.
         margin: \(\mathbb{E}\,L(w + \epsilon) - L(w)\) on held-out data, which the proviso wants to be at least 0; None
             where it was not measured.
     """
@@ -113,7 +113,9 @@ def theorem_2(worst_loss: float, norm: float, rho: float, *, n: int, k: int, del
         raise ValueError(f"n must be at least 2, got {n}: the bound divides by n - 1")
     spread = 1 + sqrt(log(n) / k)
     rest = 4 * log(n / delta) + 8 * log(6 * n + 3 * k)
-    complexity = sqrt((k * log(1 + (norm / rho * spread) ** 2) + rest) / (n - 1))
+    ratio = norm / rho * spread
+    dimensions = log1p(ratio**2) if ratio < 1 else 2 * log(hypot(1, ratio))  # log(1 + ratio^2), in range
+    complexity = sqrt((k * dimensions + rest) / (n - 1))
     room = (n - 1 - rest) / k
     reach = 0.0 if room <= 0 else exp(room / 2) * sqrt(-expm1(-room)) if room < LOG_OF_LARGEST else inf
     return Bound(worst_loss, complexity, rho / (sqrt(k) + sqrt(log(n))), rho / spread * reach)
@@ -136,7 +138,7 @@ def of(
         variant: `SAM(rho)`, of which rho is taken: the theorem is about the Euclidean ball.
         held_out: the same loss on data that the weights were not trained on, for the proviso.
         delta: how often the bound may fail.
-        beta: as for `sharpness.searched`, whose maximum this is.
+        beta: as for `sharpness.searched`, whose upper bound is taken where there is one, and else the best found.
         draws: as for `sharpness.average_case`.
 
     Returns:
@@ -164,6 +166,8 @@ def of(
     found = searched(landscape, variant, beta=beta)
     rho = float(variant.radius.rho)
     n = sum(landscape.examples(batch) for batch in landscape.data)
-    bound = theorem_2(found.loss + found.value, float(landscape.w.norm(2)), rho, n=n, k=landscape.w.size, delta=delta)
+    best, proven = found.loss + found.value, found.upper < inf
+    worst = min(1.0, found.loss + found.upper) if proven and best <= 1 else best
+    bound = theorem_2(worst, float(landscape.w.norm(2)), rho, n=n, k=landscape.w.size, delta=delta)
     margin = None if held_out is None else average_case(held_out, plain.with_rho(bound.sigma), draws).value
-    return Bound(bound.worst_loss, bound.complexity, bound.sigma, bound.largest_norm, found.proven, margin)
+    return Bound(bound.worst_loss, bound.complexity, bound.sigma, bound.largest_norm, proven, margin)

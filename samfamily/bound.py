@@ -158,13 +158,13 @@ def of(
         >>> found.vacuous, round(found.worst_loss, 2)
         (False, 0.06)
     """
-    plain = SAM(rho=variant.radius.rho)
-    if variant != plain:
+    rho = variant.radius.rho
+    plain = SAM(rho=rho)
+    if variant != plain or not isinstance(rho, int | float):
         raise ValueError(
             f"Theorem 2 is about the Euclidean ball of all data, got {variant}: pass SAM(rho=...), without an m"
         )
     found = searched(landscape, variant, beta=beta)
-    rho = float(variant.radius.rho)
     n = sum(landscape.examples(batch) for batch in landscape.data)
     best, proven = found.loss + found.value, found.upper < inf
     worst = min(1.0, found.loss + found.upper) if proven and best <= 1 else best

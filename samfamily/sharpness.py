@@ -245,8 +245,8 @@ def _climb(landscape: Landscape, variant: Variant) -> Climbed:
     (loss, g), (perturbed_loss, h) = (first or [landscape.gradient(w)])[0], last[0]
     lengths = float(g.norm(2)) * float(h.norm(2))
     cosine = float(g.inner(h)) / lengths if lengths > 0 else 0.0
-    figures = map(float, (step.dual_norm, step.radius, step.effective_radius))
-    return Climbed(loss, perturbed_loss, *figures, cosine)
+    dual_norm, radius, effective_radius = map(float, (step.dual_norm, step.radius, step.effective_radius))
+    return Climbed(loss, perturbed_loss, dual_norm, radius, effective_radius, cosine)
 
 
 def _mean(samples: Iterable[float], loss: float, upper: float = inf) -> Sharpness:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def compilations() -> Iterator[list[str]]:
     """Yield a list that grows by one with everything that XLA compiles."""
     found: list[str] = []
 
-    def listen(event: str, _: float, **__: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             found.append(event)
 
@@ -155,7 +155,7 @@ def test_tensorboard_has_every_figure(tmp_path: Path) -> None:
     [
         (lambda: Monitor(VARIANT, print, every=0), ValueError, "every must be at least 1"),
         (lambda: Monitor(VARIANT, print, products=4), ValueError, "products = 4 cannot show the fifth eigenvalue"),
-        (lambda: Monitor("SAM", print), TypeError, "variant must be a Variant, got 'SAM'"),
+        (lambda: Monitor(cast("Any", "SAM"), print), TypeError, "variant must be a Variant, got 'SAM'"),
     ],
 )
 def test_what_cannot_be_monitored_says_so(make: Callable[[], Any], error: type[Exception], why: str) -> None:

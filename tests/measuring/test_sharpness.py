@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from math import isnan
 from typing import Any
@@ -132,7 +133,7 @@ def relu_network(scale: float) -> NumpyLandscape:
     return NumpyLandscape(loss, [a, b], (x, y))
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[..., Any]] = {
     "worst_case": lambda landscape, variant: sharpness.worst_case(landscape, variant.sharded(4)),
     "searched": lambda landscape, variant: sharpness.searched(landscape, variant, iterations=3, restarts=1),
     "average_case": lambda landscape, variant: sharpness.average_case(landscape, variant, draws=4),
@@ -212,8 +213,9 @@ def test_m_sharpness_is_the_mean_over_shards() -> None:
     def loss(w: Any, x: Any) -> Any:
         return float(np.mean(np.cos(x @ w[0]))), [-np.mean(np.sin(x @ w[0])[:, None] * x, 0)]
 
+    rises: list[float] = []
     for m in (1, 3, 12):
-        rises = []
+        rises.clear()
         for shard in x.reshape(12 // m, m, 3):
             before, (g,) = loss([w], shard)
             rises.append(loss([w + rho * g / np.linalg.norm(g)], shard)[0] - before)

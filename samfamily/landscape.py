@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from math import inf
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from samfamily.division import division
 from samfamily.program import Choice, GaussNewtonVector, HessianVector, Request, add, each
@@ -94,10 +95,6 @@ class Landscape(ABC):
         """Return a batch in shards of equally many examples."""
 
     @abstractmethod
-    def over(self, data: Iterable[Batch]) -> Landscape:
-        """Return the same loss at the same weights on other batches."""
-
-    @abstractmethod
     def loss_on(self, batch: Batch, point: Vec) -> Any:
         """Return the loss of one batch."""
 
@@ -162,6 +159,12 @@ class Landscape(ABC):
         if isinstance(request, Vec):
             return self.gradient(request)[1]
         return self.product(request.v, type(request), request.w)
+
+    def over(self, data: Iterable[Batch]) -> Self:
+        """Return the same loss at the same weights on other batches, with counts of its own."""
+        other = copy(self)
+        other.data, other.spent = data, Spent()
+        return other
 
     def shards(self, m: int | None) -> Iterator[Landscape]:
         """Yield the landscape of each m examples that share a perturbation; this one itself where `m` is None.

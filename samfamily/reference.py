@@ -252,10 +252,6 @@ class Landscape(AnyLandscape):
         """See `samfamily.Landscape.cut`."""
         return cut(batch, shards)
 
-    def over(self, data: Any) -> Landscape:
-        """See `samfamily.Landscape.over`."""
-        return Landscape(self.f, list(self.w.leaves), data, self.names)
-
     def loss_on(self, batch: Any, point: Vec) -> Any:
         """See `samfamily.Landscape.loss_on`."""
         return self.f(list(point.collapse()), *batch)[0]

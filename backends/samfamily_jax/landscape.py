@@ -2,15 +2,14 @@ r"""A loss on data as a function of a pytree of parameters: what is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from copy import copy
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 
-from samfamily.landscape import Batch, Composed, Matrix, Product, Spent
+from samfamily.landscape import Batch, Composed, Matrix, Product
 from samfamily.landscape import Landscape as AnyLandscape
 from samfamily.program import GaussNewtonVector
 from samfamily.space import Leaves, Scalar, Vec
@@ -110,8 +109,9 @@ class Landscape(AnyLandscape):
         structure: Any = jax.tree.structure(params)
         if structure != self._structure:
             raise ValueError(f"the parameters have the structure {structure} where the first had {self._structure}")
-        split = Partition(params, self._normalisation)
-        return self._but(w=_wide(split), _rest=split.rest)
+        split, other = Partition(params, self._normalisation), self.over(self.data)
+        vars(other).update(w=_wide(split), _rest=split.rest)
+        return other
 
     def examples(self, batch: Batch) -> int:
         """See `samfamily.Landscape.examples`."""
@@ -125,15 +125,6 @@ class Landscape(AnyLandscape):
             return x[i * m : (i + 1) * m] if jnp.ndim(x) else x
 
         return [jax.tree.map(partial(part, i), arguments(batch)) for i in range(shards)]
-
-    def over(self, data: Iterable[Batch]) -> Landscape:
-        """See `samfamily.Landscape.over`."""
-        return self._but(data=data)
-
-    def _but(self, **changes: Any) -> Landscape:
-        other = copy(self)
-        vars(other).update(spent=Spent(), **changes)
-        return other
 
     def loss_on(self, batch: Batch, point: Vec) -> Any:
         """See `samfamily.Landscape.loss_on`."""

@@ -2,7 +2,7 @@ r"""A loss on data as a function of a PyTorch model's weights: what is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -53,6 +53,8 @@ class Landscape(AnyLandscape):
             Or `DistributedDataParallel(module)`: its processes have a part of the data each, and measure the mean.
         data: a tuple of tensors, which is one batch, or a list or loader of batches.  A batch is a list or tuple of the
             loss's arguments, or anything else that is its one argument; the first axis of tensors counts examples.
+        evaluating: whether the model is put into `eval()` for every look, and each of its modules back into its mode
+            after it, as a loop that measures while it trains wants.
 
     Raises:
         TypeError: a model that is none, or data that can be gone through once only.
@@ -70,7 +72,9 @@ class Landscape(AnyLandscape):
         9 ± ..., 1 ± ... in 2 products
     """
 
-    def __init__(self, loss: Callable[..., Any] | Composed, model: torch.nn.Module, data: Any) -> None:
+    def __init__(
+        self, loss: Callable[..., Any] | Composed, model: torch.nn.Module, data: Any, *, evaluating: bool = False
+    ) -> None:
         super().__init__(data)
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: its modes are looked at")
@@ -82,7 +86,7 @@ class Landscape(AnyLandscape):
                 "the parameters are spread over processes, and products with their curvature are not: measure a whole "
                 "copy of the model, from torch.distributed.checkpoint.state_dict.get_model_state_dict"
             )
-        self._loss, self._model = loss, model
+        self._loss, self._model, self._evaluating = loss, model, evaluating
         self._ranks = Ranks(model, parameters)
         told = describe(model)
         self._live = LiveParameters(parameters, WideSpace([told[id(p)] for p in parameters]))
@@ -100,10 +104,6 @@ class Landscape(AnyLandscape):
     def cut(self, batch: Batch, shards: int) -> Sequence[Batch]:
         """See `samfamily.Landscape.cut`."""
         return cut(arguments(batch), shards)
-
-    def over(self, data: Iterable[Batch]) -> Landscape:
-        """See `samfamily.Landscape.over`."""
-        return Landscape(self._loss, self._model, data)
 
     def among(self, mean: Any, examples: int) -> Any:
         """See `samfamily.Landscape.among`."""
@@ -177,12 +177,13 @@ class Landscape(AnyLandscape):
     @contextmanager
     def _at(self, point: Vec) -> Iterator[None]:
         """Have the parameters stand at a point, with attention that can be differentiated twice."""
-        refuse_training(self._model)
         alone = self._model.no_sync() if isinstance(self._model, DistributedDataParallel) else nullcontext()
         try:
             if not self._is_home(point):
                 self._live.go(point, again=True)
-            with alone, sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+            mode = in_eval(self._model) if self._evaluating else nullcontext()
+            with mode, alone, sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+                refuse_training(self._model)
                 yield
         finally:
             self._live.come_home()
@@ -213,8 +214,20 @@ def refuse_training(model: torch.nn.Module) -> None:
         if module.training and (isinstance(module, _BatchNorm) or (isinstance(module, _DropoutNd) and module.p > 0)):
             raise ValueError(
                 f"{name or 'the model'} is a {type(module).__name__} in training mode, with which the loss is another "
-                "for every batch or at every look: call model.eval() before measuring, and model.train() after"
+                "for every batch or at every look: call model.eval() before measuring, or pass evaluating=True"
             )
+
+
+@contextmanager
+def in_eval(model: torch.nn.Module) -> Iterator[None]:
+    """Have a model in `eval()`, and put each of its modules back into its own mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _derivative(x: Sequence[Tensor], by: Sequence[Tensor], along: Sequence[Tensor]) -> tuple[Tensor, ...]:

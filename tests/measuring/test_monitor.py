@@ -113,6 +113,24 @@ def compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+def test_a_model_in_training_mode_is_looked_at_in_eval_and_left_as_it_was() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5)).double()
+    module[2].eval()  # a mode of its own
+    x = torch.randn(12, 3, dtype=torch.float64)
+
+    def loss(x: Any) -> Any:
+        return (module(x) ** 2).mean()
+
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(ValueError, match=r"1 is a BatchNorm1d in training mode.*evaluating=True"):
+        Monitor(VARIANT, print)(0, TorchLandscape(loss, module, (x,)))
+    record = Monitor(VARIANT, lambda _: None)(0, TorchLandscape(loss, module, (x,), evaluating=True))
+    assert [m.training for m in module] == [True, True, False]
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    module.eval()
+    assert record == Monitor(VARIANT, lambda _: None)(0, TorchLandscape(loss, module, (x,)))
+
+
 def test_jax_looks_at_each_step_s_parameters_and_compiles_once() -> None:
     first = on_jax()
     monitor = Monitor(VARIANT, lambda _: None, every=1)

@@ -45,7 +45,8 @@ class Sharpness:
     upper: float = inf
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ± {self.error:.1g} above {self.loss:.4g}"
+        error = f" ± {self.error:.1g}" if self.error < inf else ""
+        return f"{self.value:.4g}{error} above {self.loss:.4g}"
 
 
 class Climbed(NamedTuple):

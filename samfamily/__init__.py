@@ -3,10 +3,11 @@
 Imports no deep-learning framework.  Run a variant with `samfamily_torch`, `samfamily_jax` or `samfamily.reference`.
 """
 
-from samfamily import exact, family, reference
+from samfamily import bound, curvature, exact, family, reference, sharpness
 from samfamily.ball import Ball
 from samfamily.family import *  # noqa: F403  every row, without a second list of them
 from samfamily.inner import InnerGap
+from samfamily.landscape import Composed, Landscape
 from samfamily.metric import (
     Adaptive,
     Identity,
@@ -16,7 +17,8 @@ from samfamily.metric import (
     layerwise,
     normalisations,
 )
-from samfamily.program import HessianVector, State, Step, StepInfo
+from samfamily.monitor import Monitor, to_tensorboard
+from samfamily.program import GaussNewtonVector, HessianVector, State, Step, StepInfo
 from samfamily.radius import Tied
 from samfamily.recipe import Recipe
 from samfamily.space import Leaf, Space, Vec
@@ -27,10 +29,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "Ball",
+    "Composed",
+    "GaussNewtonVector",
     "HessianVector",
     "Identity",
     "InnerGap",
+    "Landscape",
     "Leaf",
+    "Monitor",
     "Recipe",
     "Space",
     "State",
@@ -40,11 +46,15 @@ __all__ = [
     "Variant",
     "Vec",
     "biases",
+    "bound",
+    "curvature",
     "elementwise",
     "exact",
     "filterwise",
     "layerwise",
     "normalisations",
     "reference",
+    "sharpness",
+    "to_tensorboard",
 ]
 __all__ += family.__all__

@@ -32,6 +32,13 @@ class HessianVector(NamedTuple):
     v: Vec
 
 
+class GaussNewtonVector(NamedTuple):
+    r"""The request for \(J^\top\nabla^2\ell(z)\,J v\), for a loss \(\ell(z(w))\) with \(J = \partial z/\partial w\)."""
+
+    w: Vec
+    v: Vec
+
+
 class Choice(NamedTuple):
     """The request to choose between two programs whose results have one structure; see `choose`."""
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from samfamily.division import division
-from samfamily.program import Choice, HessianVector, Request, State, Step, drive, mean
+from samfamily.landscape import Landscape as AnyLandscape
+from samfamily.landscape import Matrix, Product
+from samfamily.program import Choice, GaussNewtonVector, HessianVector, Request, State, Step, drive, mean
 from samfamily.space import Array, Leaf, Leaves, Scalar, Space, Vec
 from samfamily.variant import Variant
 
@@ -173,7 +175,7 @@ class sharpness_aware:  # noqa: N801  called like the function of the same name 
             if isinstance(request, Choice):
                 return bool(request.predicate)
             if isinstance(request, HessianVector):
-                return Vec(w.space, self._hessian_vector(request, batch))
+                return complex_step(self.f, request, batch)
             loss, gradients = self.f(list(request.collapse()), *batch)
             if not losses or request is w:
                 losses[:] = [loss]
@@ -182,26 +184,85 @@ class sharpness_aware:  # noqa: N801  called like the function of the same name 
         step = drive(self.variant.program(w, state), answer)
         return losses[0], step
 
-    def _hessian_vector(self, request: HessianVector, batch: Sequence[Array]) -> Leaves:
-        h = 1e-100
-        pairs = zip(request.w.collapse(), request.v.collapse(), strict=True)
-        gradients = self.f([x.astype(complex) + 1j * h * v.astype(float) for x, v in pairs], *batch)[1]
-        if not all(np.iscomplexobj(x) for x in gradients):
-            raise TypeError("second_order differentiates f's gradients by a complex step: f must keep complex weights")
-        return tuple(np.asarray(x.imag / h, w.dtype) for x, w in zip(gradients, request.w.leaves, strict=True))
-
     def _shards(self, batch: Sequence[Array]) -> list[Sequence[Array]]:
         if self.variant.m is None:
             return [batch]
         if not batch:
             raise ValueError(f"{self.variant.name} with m = {self.variant.m} shards the batch: pass its arrays after w")
-        m, examples = self.variant.m, len(batch[0])
-        if any(len(x) != examples for x in batch):
-            raise ValueError(f"the arrays of the batch have different lengths {sorted({len(x) for x in batch})}")
-        return [[x[i * m : (i + 1) * m] for x in batch] for i in range(division(m, examples).shards)]
+        return cut(batch, division(self.variant.m, examples_in(batch)).shards)
 
     def _vec(self, w: Weights) -> Vec:
-        leaves = tuple(np.asarray(x) for x in w)
-        if not all(np.issubdtype(x.dtype, np.inexact) for x in leaves):
-            raise ValueError(f"weights must be float arrays, got {[str(x.dtype) for x in leaves]}: use x.astype(float)")
-        return Vec(NumpySpace(self.names or len(w)), leaves)
+        return vec(w, self.names)
+
+
+def vec(w: Weights, names: Sequence[str | Leaf] | None = None) -> Vec:
+    """Return weights as a Vec; raise ValueError unless they are float arrays."""
+    leaves = tuple(np.asarray(x) for x in w)
+    if not all(np.issubdtype(x.dtype, np.inexact) for x in leaves):
+        raise ValueError(f"weights must be float arrays, got {[str(x.dtype) for x in leaves]}: use x.astype(float)")
+    return Vec(NumpySpace(names or len(w)), leaves)
+
+
+def examples_in(batch: Sequence[Array]) -> int:
+    """Return the length that a batch's arrays have in common; raise ValueError where there is none."""
+    if any(len(x) != len(batch[0]) for x in batch):
+        raise ValueError(f"the arrays of the batch have different lengths {sorted({len(x) for x in batch})}")
+    return len(batch[0])
+
+
+def cut(batch: Sequence[Array], shards: int) -> list[Sequence[Array]]:
+    """Return a batch in contiguous shards of equally many examples."""
+    m = examples_in(batch) // shards
+    return [[x[i * m : (i + 1) * m] for x in batch] for i in range(shards)]
+
+
+def complex_step(f: Loss, request: HessianVector, batch: Sequence[Array]) -> Vec:
+    r"""Return \(\mathrm{Im}\,\nabla L(w + i h v) / h\), the Hessian times v to rounding."""
+    h = 1e-100
+    pairs = zip(request.w.collapse(), request.v.collapse(), strict=True)
+    gradients = f([x.astype(complex) + 1j * h * v.astype(float) for x, v in pairs], *batch)[1]
+    if not all(np.iscomplexobj(x) for x in gradients):
+        raise TypeError("f's gradients are differentiated by a complex step, and must be complex where weights are")
+    leaves = zip(gradients, request.w.leaves, strict=True)
+    return Vec(request.w.space, tuple(np.asarray(x.imag / h, w.dtype) for x, w in leaves))
+
+
+class Landscape(AnyLandscape):
+    """A loss on data, in NumPy, as what is measured; see `samfamily.landscape`.
+
+    Args:
+        f: as for `value_and_grad`; for products it must accept complex weights.
+        w: the weights.
+        data: one batch as a tuple of arrays, or a list of such batches; nothing where the loss takes none.
+        names: as for `value_and_grad`.
+
+    Raises:
+        ValueError: weights that are no float arrays.
+    """
+
+    def __init__(self, f: Loss, w: Weights, data: Any = (), names: Sequence[str | Leaf] | None = None) -> None:
+        super().__init__(data)
+        self.f, self.w, self.names = f, vec(w, names), names
+
+    def examples(self, batch: Any) -> int:
+        """See `samfamily.Landscape.examples`."""
+        return examples_in(batch) if batch else 1
+
+    def cut(self, batch: Any, shards: int) -> Sequence[Any]:
+        """See `samfamily.Landscape.cut`."""
+        return cut(batch, shards)
+
+    def loss_on(self, batch: Any, point: Vec) -> Any:
+        """See `samfamily.Landscape.loss_on`."""
+        return self.f(list(point.collapse()), *batch)[0]
+
+    def gradient_on(self, batch: Any, point: Vec) -> tuple[Any, Vec]:
+        """See `samfamily.Landscape.gradient_on`."""
+        loss, gradients = self.f(list(point.collapse()), *batch)
+        return loss, Vec(point.space, tuple(map(np.asarray, gradients)))
+
+    def linear_on(self, batch: Any, point: Vec, of: Product) -> Matrix:
+        """See `samfamily.Landscape.linear_on`; the Hessian alone, since f does not tell its outputs."""
+        if of is GaussNewtonVector:
+            raise TypeError("a NumPy landscape knows no outputs, and so no Gauss-Newton matrix: ask for the Hessian")
+        return lambda v: complex_step(self.f, HessianVector(point, v), batch)

@@ -9,12 +9,14 @@ from samfamily.inner import InnerGap
 from samfamily.program import State, StepInfo
 from samfamily_jax.batch import scanned, unrolled, vmapped
 from samfamily_jax.inner import inner_gap
+from samfamily_jax.landscape import Landscape
 from samfamily_jax.space import JaxSpace
 from samfamily_jax.transform import SharpnessAware, sharpness_aware, value_and_grad
 
 __all__ = [
     "InnerGap",
     "JaxSpace",
+    "Landscape",
     "SharpnessAware",
     "State",
     "StepInfo",

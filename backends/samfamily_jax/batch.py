@@ -85,13 +85,12 @@ class Cut(NamedTuple):
     arguments: Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
-def examples_in(batches: Sequence[Any], argnums: Sequence[int], m: int) -> int:
+def examples_in(batches: Sequence[Any], without: str) -> int:
     """Return how many examples there are.
 
     Args:
         batches: pytrees of arrays whose first axis counts examples; a 0-d leaf goes to every shard as it is.
-        argnums: their positions, for the message.
-        m: examples to a perturbation, for the message.
+        without: what to say of batches that have none.
 
     Returns:
         The number.
@@ -101,10 +100,7 @@ def examples_in(batches: Sequence[Any], argnums: Sequence[int], m: int) -> int:
     """
     lengths = {jnp.shape(x)[0] for x in jax.tree.leaves(tuple(batches)) if jnp.ndim(x)}
     if not lengths:
-        raise ValueError(
-            f"a variant with m = {m} shards the batch, and argument {list(argnums)} of the loss has no array "
-            "with examples: pass the batch there, or name its position with batch_argnums"
-        )
+        raise ValueError(without)
     if len(lengths) > 1:
         raise ValueError(
             f"the arrays of the batch have different lengths {sorted(lengths)}: their first axis must agree"

@@ -116,7 +116,11 @@ class Follow:
 
     def _examples(self, args: tuple[Any, ...], batches: tuple[int, ...]) -> int:
         m = self.variant.m
-        return 1 if m is None else batch.examples_in([args[i] for i in batches], self.batch_argnums, m)
+        without = (
+            f"a variant with m = {m} shards the batch, and argument {list(self.batch_argnums)} of the loss has no "
+            "array with examples: pass the batch there, or name its position with batch_argnums"
+        )
+        return 1 if m is None else batch.examples_in([args[i] for i in batches], without)
 
     def _on_devices(
         self,

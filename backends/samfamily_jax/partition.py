@@ -57,9 +57,16 @@ class Partition:
         )
         self.w = Vec(space, tuple(jnp.asarray(self._leaves[i]) for i in self._moving))
 
-    def merge(self, moving: Leaves) -> Any:
-        """Return the tree with other float leaves."""
-        return self._fill(moving, self._leaves)
+    @property
+    def rest(self) -> list[Any]:
+        """The arrays that pass through, each in its leaf's place, and None in all others."""
+        return [None if i in self._moving or not _is_array(x) else x for i, x in enumerate(self._leaves)]
+
+    def merge(self, moving: Leaves, rest: Sequence[Any] | None = None) -> Any:
+        """Return the tree with other float leaves, and with other arrays that pass through, where they are given."""
+        if rest is None:
+            return self._fill(moving, self._leaves)
+        return self._fill(moving, [own if x is None else x for own, x in zip(self._leaves, rest, strict=True)])
 
     def of(self, tree: Any) -> Leaves:
         """Return the leaves of another tree of this structure, where this one's are floats."""
@@ -89,14 +96,17 @@ def _name(path: tuple[Any, ...]) -> str:
 def _is_float(leaf: Array) -> bool:
     if isinstance(leaf, float | complex):
         return True
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic) and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return _is_array(leaf) and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
 def _float0(leaf: Any) -> Any:
     """Return JAX's gradient with respect to integers and bools; None for what is neither."""
     integral = isinstance(leaf, bool | int) or (
-        isinstance(leaf, jax.Array | np.ndarray | np.generic)
-        and bool(jnp.issubdtype(leaf.dtype, jnp.integer) or jnp.issubdtype(leaf.dtype, jnp.bool))
+        _is_array(leaf) and bool(jnp.issubdtype(leaf.dtype, jnp.integer) or jnp.issubdtype(leaf.dtype, jnp.bool))
     )
     return np.zeros(np.shape(leaf), jax.dtypes.float0) if integral else None
 

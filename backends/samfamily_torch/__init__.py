@@ -8,8 +8,9 @@ from samfamily.family import *  # noqa: F403  every row, without a second list o
 from samfamily.inner import InnerGap
 from samfamily.program import StepInfo
 from samfamily_torch.inner import inner_gap
+from samfamily_torch.landscape import Landscape
 from samfamily_torch.optimizer import SharpnessAware
 from samfamily_torch.space import TorchSpace
 
-__all__ = ["InnerGap", "SharpnessAware", "StepInfo", "TorchSpace", "inner_gap"]
+__all__ = ["InnerGap", "Landscape", "SharpnessAware", "StepInfo", "TorchSpace", "inner_gap"]
 __all__ += family.__all__

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 
-def examples_in(batch: tuple[Any, ...], m: int) -> int:
-    """Return how many examples a batch has that a variant with this `m` shards.
+def examples_in(batch: tuple[Any, ...], without: str) -> int:
+    """Return how many examples a batch has.
 
     Args:
         batch: tensors, or nested lists, tuples and mappings of tensors, whose first axis counts examples.
-        m: examples to a perturbation.
+        without: what to say of a batch that has none.
 
     Returns:
         The number of examples.
@@ -23,9 +23,7 @@ def examples_in(batch: tuple[Any, ...], m: int) -> int:
     """
     lengths = {len(x) for x in _tensors(batch)}
     if not lengths:
-        raise ValueError(
-            f"a variant with m = {m} shards the batch, and there is none: call step(closure, batch=(x, y))"
-        )
+        raise ValueError(without)
     if len(lengths) > 1:
         raise ValueError(
             f"the tensors of the batch have different lengths {sorted(lengths)}: their first axis must agree"

@@ -220,7 +220,8 @@ class SharpnessAware(ManualLoop):
             )
         live, variant, state = self._begin()
         ranks, m = self._ranks, variant.m
-        examples = 0 if m is None else examples_in(tuple(batch), m)
+        none = f"a variant with m = {m} shards the batch, and there is none: call step(closure, batch=(x, y))"
+        examples = 0 if m is None else examples_in(tuple(batch), none)
         if self._replay_random and being_captured_by_cuda(live.parameters):
             raise RuntimeError(
                 "a step is being captured as a CUDA graph, which cannot set the random state back for the second pass: "

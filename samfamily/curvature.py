@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from samfamily import check, noise
-from samfamily.krylov import Krylov, extend, finite, orthogonal
+from samfamily import check
+from samfamily.krylov import Krylov, extend, finite, orthogonal, random
 from samfamily.landscape import Landscape, Product
 from samfamily.program import HessianVector
 from samfamily.space import Array, Vec
@@ -30,7 +30,8 @@ class Eigenpairs:
     Attributes:
         values: shape (k,), float64; those of the top first, then those of the bottom.
         vectors: k unit Vecs.
-        errors: shape (k,): \(\lVert A v - \lambda v\rVert\), within which of each value there is an eigenvalue.
+        errors: shape (k,): \(\lVert A v - \lambda v\rVert\), or what rounding makes of it; within that of each value
+            there is an eigenvalue.
         converged: whether all errors are within the tolerance.
         products: how many it took.
     """
@@ -105,7 +106,7 @@ def eigenvalues(
         raise ValueError(f"products = {products} for {wanted} eigenvalues: allow at least as many")
     landscape.check()
     with landscape.matrix(of) as A, shown(progress, None) as tick:
-        space = Krylov(A, noise.normal(landscape.w, seed, 0), seed)
+        space = Krylov(A, random(landscape.w, seed, 0), seed)
         while True:
             for _ in range(1 + space.size // 8):  # so that the small problem is solved less and less often
                 if space.size < most and space.products < products:
@@ -115,8 +116,8 @@ def eigenvalues(
                 continue
             values, Y, errors = space.ritz()
             ends = _ends(space.size, top, bottom)
-            reachable = 10 * landscape.w.space.rounding(landscape.w.leaves) * space.scale
-            converged = bool(np.all(errors[ends] <= np.maximum(tolerance * abs(values[ends]), reachable)))
+            errors = np.maximum(errors[ends], space.reachable)  # they are of S, which holds roundings
+            converged = bool(np.all(errors <= np.maximum(tolerance * abs(values[ends]), space.reachable)))
             if converged or space.size == n or space.products >= products:
                 break
             if space.size == most:
@@ -124,7 +125,7 @@ def eigenvalues(
                 kept = _ends(most, top + int(more * top), bottom + int(more * bottom))
                 space.restart(values[kept], Y[:, kept])
     space.restart(values[ends], Y[:, ends])
-    return Eigenpairs(values[ends], tuple(space.basis[:wanted]), errors[ends], converged, space.products)
+    return Eigenpairs(values[ends], tuple(space.basis[:wanted]), errors, converged, space.products)
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def density(
     nodes, weights, products = [], [], 0
     with landscape.matrix(of) as A, shown(progress, order * draws) as tick:
         for draw in range(draws):
-            space = Krylov(A, noise.normal(landscape.w, seed, draw), seed)
+            space = Krylov(A, random(landscape.w, seed, draw), seed)
             while space.size < min(order, landscape.w.size) and not space.invariant:
                 space.grow()
                 tick()
@@ -291,7 +292,7 @@ def moments(
         return finite(A(v))[0]
 
     def signs(i: int) -> Vec:
-        return noise.normal(w, seed, i).signed_power(0)
+        return random(w, seed, i).signed_power(0)
 
     with landscape.matrix(of) as A, shown(progress, 3 * third) as tick:
         basis: list[Vec] = []

@@ -1,4 +1,4 @@
-"""Eigenvalues and densities against the dense Hessian, on both frameworks, and from the same weights the same numbers."""
+"""Eigenvalues and densities against the dense Hessian, on both frameworks, and the same from the same weights."""
 
 from __future__ import annotations
 

@@ -173,6 +173,7 @@ def density(
     draws: int = 10,
     *,
     of: Product = HessianVector,
+    known: Eigenpairs | None = None,
     seed: int = 0,
     progress: Callable[..., Any] | None = None,
 ) -> Density:
@@ -182,13 +183,15 @@ def density(
     \(\theta_i\) and weights \(y_{1i}^2\) are Gauss's quadrature of the measure
     \(\sum_j \langle q, v_j\rangle^2\,\delta_{\lambda_j}\), whose mean over q is the spectral density (Golub and
     Welsch 1969; Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017; Ghorbani, Krishnan and Xiao, arXiv
-    1901.10159).
+    1901.10159).  Of k known eigenpairs each has its share of 1/n, and q is drawn orthogonal to them and measures what
+    is left; where a few eigenvalues are much larger than all others, that is where most of the error was.
 
     Args:
         landscape: the loss, at weights with n entries.
         order: products for each draw, and vectors of the weights' size that are kept.
         draws: how many directions.
         of: which matrix, `HessianVector` or `GaussNewtonVector`.
+        known: what `eigenvalues` found of the same matrix.
         seed: of the directions.
         progress: as for `eigenvalues`.
 
@@ -196,7 +199,8 @@ def density(
         The density.
 
     Raises:
-        ValueError: an order or a number of draws below 1, weights that are not finite, no data.
+        ValueError: an order or a number of draws below 1, eigenvectors of other weights, weights that are not finite,
+            no data.
         FloatingPointError: a product is not finite.
         ArithmeticError: products that contradict each other, since the loss is a random one.
 
@@ -210,18 +214,29 @@ def density(
     """
     check.positive_integer("order", order)
     check.positive_integer("draws", draws)
+    ends = () if known is None else known.vectors
+    w = landscape.w
+    if any([x.shape for x in v.leaves] != [x.shape for x in w.leaves] for v in ends):
+        raise ValueError("the known eigenvectors have other shapes than the weights: pass those of the same model")
     landscape.check()
+    n, k = w.size, len(ends)
     nodes, weights, products = [], [], 0
     with landscape.matrix(of) as A, shown(progress, order * draws) as tick:
         for draw in range(draws):
-            space = Krylov(A, random(landscape.w, seed, draw), seed)
-            while space.size < min(order, landscape.w.size) and not space.invariant:
-                space.grow()
-                tick()
-            values, Y = scipy.linalg.eigh_tridiagonal(np.diag(space.S), np.diag(space.S, 1))
-            nodes.append(values)
-            weights.append(Y[0] ** 2)
-            products += space.products
+            values, shares = np.zeros(0), np.zeros(0)
+            if k < n:
+                space = Krylov(A, orthogonal(random(w, seed, draw), ends)[0], seed)
+                while space.size < min(order, n - k) and not space.invariant:
+                    space.grow()
+                    tick()
+                values, Y = scipy.linalg.eigh_tridiagonal(np.diag(space.S), np.diag(space.S, 1))
+                shares = Y[0] ** 2 * ((n - k) / n)
+                products += space.products
+            if known is not None:
+                values, shares = np.append(values, known.values), np.append(shares, np.full(k, 1 / n))
+            ascending = np.argsort(values)
+            nodes.append(values[ascending])
+            weights.append(shares[ascending])
     return Density(tuple(nodes), tuple(weights), products)
 
 

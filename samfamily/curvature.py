@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from samfamily import check, noise
-from samfamily.krylov import Krylov, extend, finite, orthogonal
+from samfamily import check
+from samfamily.krylov import Krylov, extend, finite, orthogonal, random
 from samfamily.landscape import Landscape, Product
 from samfamily.program import HessianVector
 from samfamily.space import Array, Vec
@@ -30,7 +30,8 @@ class Eigenpairs:
     Attributes:
         values: shape (k,), float64; those of the top first, then those of the bottom.
         vectors: k unit Vecs.
-        errors: shape (k,): \(\lVert A v - \lambda v\rVert\), within which of each value there is an eigenvalue.
+        errors: shape (k,): \(\lVert A v - \lambda v\rVert\), or what rounding makes of it; within that of each value
+            there is an eigenvalue.
         converged: whether all errors are within the tolerance.
         products: how many it took.
     """
@@ -105,7 +106,7 @@ def eigenvalues(
         raise ValueError(f"products = {products} for {wanted} eigenvalues: allow at least as many")
     landscape.check()
     with landscape.matrix(of) as A, shown(progress, None) as tick:
-        space = Krylov(A, noise.normal(landscape.w, seed, 0), seed)
+        space = Krylov(A, random(landscape.w, seed, 0), seed)
         while True:
             for _ in range(1 + space.size // 8):  # so that the small problem is solved less and less often
                 if space.size < most and space.products < products:
@@ -115,8 +116,8 @@ def eigenvalues(
                 continue
             values, Y, errors = space.ritz()
             ends = _ends(space.size, top, bottom)
-            reachable = 10 * landscape.w.space.rounding(landscape.w.leaves) * space.scale
-            converged = bool(np.all(errors[ends] <= np.maximum(tolerance * abs(values[ends]), reachable)))
+            errors = np.maximum(errors[ends], space.reachable)  # they are of S, which holds roundings
+            converged = bool(np.all(errors <= np.maximum(tolerance * abs(values[ends]), space.reachable)))
             if converged or space.size == n or space.products >= products:
                 break
             if space.size == most:
@@ -124,7 +125,7 @@ def eigenvalues(
                 kept = _ends(most, top + int(more * top), bottom + int(more * bottom))
                 space.restart(values[kept], Y[:, kept])
     space.restart(values[ends], Y[:, ends])
-    return Eigenpairs(values[ends], tuple(space.basis[:wanted]), errors[ends], converged, space.products)
+    return Eigenpairs(values[ends], tuple(space.basis[:wanted]), errors, converged, space.products)
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def density(
     draws: int = 10,
     *,
     of: Product = HessianVector,
+    known: Eigenpairs | None = None,
     seed: int = 0,
     progress: Callable[..., Any] | None = None,
 ) -> Density:
@@ -181,13 +183,15 @@ def density(
     \(\theta_i\) and weights \(y_{1i}^2\) are Gauss's quadrature of the measure
     \(\sum_j \langle q, v_j\rangle^2\,\delta_{\lambda_j}\), whose mean over q is the spectral density (Golub and
     Welsch 1969; Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017; Ghorbani, Krishnan and Xiao, arXiv
-    1901.10159).
+    1901.10159).  Of k known eigenpairs each has its share of 1/n, and q is drawn orthogonal to them and measures what
+    is left; where a few eigenvalues are much larger than all others, that is where most of the error was.
 
     Args:
         landscape: the loss, at weights with n entries.
         order: products for each draw, and vectors of the weights' size that are kept.
         draws: how many directions.
         of: which matrix, `HessianVector` or `GaussNewtonVector`.
+        known: what `eigenvalues` found of the same matrix.
         seed: of the directions.
         progress: as for `eigenvalues`.
 
@@ -195,7 +199,8 @@ def density(
         The density.
 
     Raises:
-        ValueError: an order or a number of draws below 1, weights that are not finite, no data.
+        ValueError: an order or a number of draws below 1, eigenvectors of other weights, weights that are not finite,
+            no data.
         FloatingPointError: a product is not finite.
         ArithmeticError: products that contradict each other, since the loss is a random one.
 
@@ -209,18 +214,29 @@ def density(
     """
     check.positive_integer("order", order)
     check.positive_integer("draws", draws)
+    ends = () if known is None else known.vectors
+    w = landscape.w
+    if any([x.shape for x in v.leaves] != [x.shape for x in w.leaves] for v in ends):
+        raise ValueError("the known eigenvectors have other shapes than the weights: pass those of the same model")
     landscape.check()
+    n, k = w.size, len(ends)
     nodes, weights, products = [], [], 0
     with landscape.matrix(of) as A, shown(progress, order * draws) as tick:
         for draw in range(draws):
-            space = Krylov(A, noise.normal(landscape.w, seed, draw), seed)
-            while space.size < min(order, landscape.w.size) and not space.invariant:
-                space.grow()
-                tick()
-            values, Y = scipy.linalg.eigh_tridiagonal(np.diag(space.S), np.diag(space.S, 1))
-            nodes.append(values)
-            weights.append(Y[0] ** 2)
-            products += space.products
+            values, shares = np.zeros(0), np.zeros(0)
+            if k < n:
+                space = Krylov(A, orthogonal(random(w, seed, draw), ends)[0], seed)
+                while space.size < min(order, n - k) and not space.invariant:
+                    space.grow()
+                    tick()
+                values, Y = scipy.linalg.eigh_tridiagonal(np.diag(space.S), np.diag(space.S, 1))
+                shares = Y[0] ** 2 * ((n - k) / n)
+                products += space.products
+            if known is not None:
+                values, shares = np.append(values, known.values), np.append(shares, np.full(k, 1 / n))
+            ascending = np.argsort(values)
+            nodes.append(values[ascending])
+            weights.append(shares[ascending])
     return Density(tuple(nodes), tuple(weights), products)
 
 
@@ -291,7 +307,7 @@ def moments(
         return finite(A(v))[0]
 
     def signs(i: int) -> Vec:
-        return noise.normal(w, seed, i).signed_power(0)
+        return random(w, seed, i).signed_power(0)
 
     with landscape.matrix(of) as A, shown(progress, 3 * third) as tick:
         basis: list[Vec] = []

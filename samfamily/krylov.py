@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import copysign, inf, sqrt
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -20,6 +21,9 @@ import scipy.linalg
 from samfamily import noise
 from samfamily.landscape import Matrix
 from samfamily.space import Array, Vec
+
+FEW = 8
+"""Vectors that are taken away at once, where a framework makes one call of that."""
 
 
 class Krylov:
@@ -35,6 +39,7 @@ class Krylov:
         S: the matrix in this basis.
         b: what leads out of the space, \(b = Q^\top A\,q_{m+1}\).
         products: how many there were.
+        restarts: likewise.
         scale: the largest \(\lVert A q\rVert\) seen, which \(\lVert A\rVert_2\) cannot be below.
     """
 
@@ -42,7 +47,7 @@ class Krylov:
         self.product, self.seed = product, seed
         self.basis = [(start / start.norm(2)).collapsed()]
         self.S, self.b = np.zeros((0, 0)), np.zeros(0)
-        self.products, self.scale = 0, 0.0
+        self.products, self.restarts, self.scale = 0, 0, 0.0
 
     @property
     def size(self) -> int:
@@ -53,6 +58,12 @@ class Krylov:
     def invariant(self) -> bool:
         """Whether nothing leads out of the space."""
         return self.size > 0 and not np.any(self.b)
+
+    @property
+    def reachable(self) -> float:
+        """How small a residual rounding lets be; every restart adds one of the matrix's."""
+        q = self.basis[0]
+        return float((10 + self.restarts) * q.space.rounding(q.leaves) * self.scale)
 
     def grow(self) -> None:
         """Multiply the next vector.
@@ -75,7 +86,7 @@ class Krylov:
         self.S = np.block([[self.S, s[:-1, None]], [s]])
         beta = float(rest.norm(2))
         if beta <= 10 * rounding * self.scale:
-            beta, rest = 0.0, noise.normal(q, self.seed, self.products)
+            beta, rest = 0.0, random(q, self.seed, self.products)
         self.b = np.append(np.zeros(self.size - 1), beta)
         if self.size < q.size:
             if beta == 0:
@@ -97,6 +108,12 @@ class Krylov:
         rotate(self.basis, Y)
         self.basis += ahead
         self.S, self.b = np.diag(values), self.b @ Y
+        self.restarts += 1
+
+
+def random(like: Vec, seed: int, i: int) -> Vec:
+    """Return the i-th of a seed's independent normal directions."""
+    return like.space.compiled(noise.normal, seed=seed)(like, step=i)
 
 
 def finite(image: Vec) -> tuple[Vec, float]:
@@ -112,13 +129,25 @@ def finite(image: Vec) -> tuple[Vec, float]:
 
 def orthogonal(v: Vec, basis: Sequence[Vec]) -> tuple[Vec, Array]:
     r"""Return \(v - Q Q^\top v\), with a second pass for what rounding left, and \(Q^\top v\)."""
-    total = np.zeros(len(basis))
+    clear, total = v.space.compiled(_cleared), np.zeros(len(basis))
     for _ in range(2):
-        parts = [q.inner(v) for q in basis]  # all of them before the first is read
-        for part, q in zip(map(float, parts), basis, strict=True):
-            v = v - part * q
-        total += np.array(list(map(float, parts)))
+        found: list[Any] = []
+        while len(found) < len(basis):
+            few = min(FEW, 1 << (len(basis) - len(found)).bit_length() - 1)  # a power of 2, to compile but a few sizes
+            v, parts = clear(v, basis[len(found) : len(found) + few])
+            found += parts
+        total += np.array(list(map(float, found)))
     return v, total
+
+
+def _cleared(v: Vec, few: Sequence[Vec]) -> tuple[Vec, list[Any]]:
+    r"""Return \(v - \sum_i q_i \langle q_i, v\rangle\), and the inner products."""
+    parts = [q.inner(v) for q in few]  # all of them before the first is read
+    if v.space.eager:
+        parts = list(map(float, parts))
+    for part, q in zip(parts, few, strict=True):
+        v = v - part * q
+    return v, parts
 
 
 def extend(basis: list[Vec], v: Vec) -> None:
@@ -147,7 +176,10 @@ def rotate(vectors: list[Vec], Y: Array) -> None:
         mirrored = combination(u[j:], vectors[j:])
         for i in range(j, len(vectors)):
             vectors[i] = vectors[i] - (2 * float(u[i])) * mirrored
-    vectors[:] = [(sign * v).collapsed() for sign, v in zip(signs, vectors[:k], strict=True)]
+        del mirrored  # before there is a next one
+    del vectors[k:]
+    for i, sign in enumerate(signs):
+        vectors[i] = (sign * vectors[i]).collapsed()
 
 
 def combination(coefficients: Array, vectors: Sequence[Vec]) -> Vec:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf, prod
 from sys import float_info
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 Array: TypeAlias = Any
 """An array of whichever framework the space belongs to."""
@@ -21,6 +22,8 @@ Scalar: TypeAlias = Any
 """A Python number or a 0-d array of the framework; reading it may synchronise, so the core never does."""
 Leaves: TypeAlias = tuple[Array, ...]
 
+
+T = TypeVar("T")
 
 SMALLEST_NORMAL = float_info.min
 """Of float64; in a narrower type it is 0."""
@@ -97,6 +100,18 @@ class Space(ABC):
         A compiler that computes a number twice may round it in two ways, and an entry then is not its own maximum.
         """
         return x
+
+    def compiled(self, function: Callable[..., T], **fixed: Any) -> Callable[..., T]:
+        """Return a function of Vecs and numbers as one call, where a framework makes one of many.
+
+        Args:
+            function: one that stands in a module, so that it is known again.
+            **fixed: its arguments that stay the same.
+
+        Returns:
+            The function of its other arguments.
+        """
+        return partial(function, **fixed)
 
     @abstractmethod
     def threshold(self, x: Leaves, k: int) -> Scalar:

@@ -3,11 +3,12 @@ r"""A loss on data as a function of a pytree of parameters: what is measured."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, TypeAlias, cast
+from functools import cache, partial
+from typing import Any, TypeAlias, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from samfamily.landscape import Batch, Composed, Matrix, Product
 from samfamily.landscape import Landscape as AnyLandscape
@@ -18,6 +19,7 @@ from samfamily_jax.partition import Partition
 from samfamily_jax.run import conjugate
 from samfamily_jax.space import JaxSpace
 
+T = TypeVar("T")
 PyTree: TypeAlias = Any
 
 
@@ -35,11 +37,22 @@ class WideSpace(JaxSpace):
     def inner(self, x: Leaves, y: Leaves) -> Scalar:
         """See `Space.inner`."""
         with jax.enable_x64(True):  # noqa: FBT003  that is its only name
-            return float(_inner(tuple(x), tuple(y)))
+            found = _inner(tuple(x), tuple(y))
+        return found if isinstance(found, Tracer) else float(found)
 
     def norm(self, x: Leaves, q: float) -> Scalar:
         """See `Space.norm`."""
-        return float(self.inner(x, x)) ** 0.5 if q == 2 else super().norm(x, q)
+        return self.inner(x, x) ** 0.5 if q == 2 else super().norm(x, q)
+
+    def compiled(self, function: Callable[..., T], **fixed: Any) -> Callable[..., T]:
+        """See `Space.compiled`."""
+        jitted = _jitted(function, tuple(fixed.items()))
+
+        def call(*arguments: Any, **named: Any) -> T:
+            with jax.enable_x64(True):  # noqa: FBT003
+                return jitted(*arguments, **named)
+
+        return call
 
 
 class Landscape(AnyLandscape):
@@ -89,8 +102,16 @@ class Landscape(AnyLandscape):
             return cast("Any", fun)(split.merge(leaves, rest), *batch)
 
         self._normalisation, self._structure = normalisation, jax.tree.structure(params)
-        self._outputs = None if parts is None else jax.jit(outputs)
-        self._slope = None if parts is None else jax.jit(jax.grad(parts.loss))
+
+        def curved(leaves: Leaves, rest: Any, *batch: Any) -> Any:
+            return jax.linearize(lambda x: conjugate(jax.grad(loss)(x, rest, *batch)), leaves)[1]
+
+        def bent(leaves: Leaves, rest: Any, *batch: Any) -> Any:
+            z, push = jax.linearize(lambda x: outputs(x, rest, *batch), leaves)
+            return push, jax.linearize(lambda x: jax.grad(cast("Composed", parts).loss)(x, *batch), z)[1]
+
+        # A linearised function is a pytree: of one structure for all batches of a shape, and so compiled once.
+        self._curved, self._bent = jax.jit(curved), None if parts is None else jax.jit(bent)
         self._loss, self._gradient = jax.jit(loss), jax.jit(jax.value_and_grad(loss))
         self.w, self._rest = _wide(split), split.rest
 
@@ -137,23 +158,15 @@ class Landscape(AnyLandscape):
 
     def linear_on(self, batch: Batch, point: Vec, of: Product) -> Matrix:
         """See `samfamily.Landscape.linear_on`; holds what the derivative of the batch's gradient needs."""
-        given, w, space = arguments(batch), point.collapse(), point.space
+        linearised, apply = self._curved, _pushed
         if of is GaussNewtonVector:
-            return self._gauss_newton(given, point)
-        push = jax.linearize(lambda leaves: conjugate(self._gradient(leaves, self._rest, *given)[1]), w)[1]
-        return lambda v: Vec(space, push(v.collapse()))
-
-    def _gauss_newton(self, given: tuple[Any, ...], point: Vec) -> Matrix:
-        r"""Return \(v \mapsto J^\top\nabla^2\ell(z)\,J v\)."""
-        outputs, slope, w = self._outputs, self._slope, point.collapse()
-        if outputs is None or slope is None:
-            raise TypeError(
-                "a Gauss-Newton product needs the model's outputs: pass Landscape(Composed(outputs, loss), ...)"
-            )
-        z, push = jax.linearize(lambda leaves: outputs(leaves, self._rest, *given), w)
-        bend = jax.linearize(lambda z: slope(z, *given), z)[1]
-        pull = jax.linear_transpose(push, w)
-        return lambda v: Vec(point.space, pull(bend(push(v.collapse())))[0])
+            if self._bent is None:
+                raise TypeError(
+                    "a Gauss-Newton product needs the model's outputs: pass Landscape(Composed(outputs, loss), ...)"
+                )
+            linearised, apply = self._bent, _pushed_bent_and_pulled
+        held = linearised(point.collapse(), self._rest, *arguments(batch))
+        return lambda v: Vec(point.space, apply(held, v.collapse()))
 
 
 def arguments(batch: Batch) -> tuple[Any, ...]:
@@ -163,6 +176,23 @@ def arguments(batch: Batch) -> tuple[Any, ...]:
 
 def _wide(split: Partition) -> Vec:
     return Vec(WideSpace(split.w.space.leaves), split.w.leaves)
+
+
+@cache
+def _jitted(function: Callable[..., Any], fixed: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    return jax.jit(partial(function, **dict(fixed)))
+
+
+@jax.jit
+def _pushed(push: Any, v: Leaves) -> Leaves:
+    return push(v)
+
+
+@jax.jit
+def _pushed_bent_and_pulled(held: Any, v: Leaves) -> Leaves:
+    r"""Return \(J^\top\nabla^2\ell(z)\,J v\)."""
+    push, bend = held
+    return jax.linear_transpose(push, v)(bend(push(v)))[0]
 
 
 @jax.jit

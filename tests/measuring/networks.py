@@ -38,7 +38,7 @@ def mlp() -> Case:
         a, b, c, d, e, f = leaves
         return jnp.tanh(jnp.tanh(x @ a.T + b) @ c.T + d) @ e.T + f
 
-    return _case(module, apply, (48, 12))
+    return _case(module, apply, (32, 12))
 
 
 def cnn() -> Case:
@@ -56,7 +56,7 @@ def cnn() -> Case:
         x = jnp.tanh(convolved(jax.nn.gelu(convolved(x, a, b, 1, 2)), c, d, 2, 0))
         return x.mean(-1) @ e.T + f
 
-    return _case(module, apply, (32, 2, 15))
+    return _case(module, apply, (16, 2, 15))
 
 
 class _Transformer(nn.Module):
@@ -85,7 +85,7 @@ def transformer() -> Case:
         x = normalised(x + jax.nn.relu(x @ aw.T + ab) @ bw.T + bb, n2w, n2b)
         return x.mean(1) @ headw.T + headb
 
-    return _case(_Transformer(), apply, (24, 7, 12))
+    return _case(_Transformer(), apply, (12, 5, 12))
 
 
 def _case(module: nn.Module, apply: Callable[[Any, Any], Any], shape: tuple[int, ...]) -> Case:
@@ -118,7 +118,8 @@ def jax_loss(case: Case) -> Callable[..., Any]:
 
 
 def dense_hessian(case: Case) -> Any:
-    """Return the whole Hessian, row by row, as an array."""
-    leaves = [jnp.asarray(x) for x in case.leaves]
-    flat, back = ravel_pytree(leaves)
-    return np.asarray(jax.hessian(lambda w: jax_loss(case)(back(w), jnp.asarray(case.x), jnp.asarray(case.y)))(flat))
+    """Return the whole Hessian as an array, made of a few rows at a time, which stay in a cache."""
+    flat, back = ravel_pytree([jnp.asarray(x) for x in case.leaves])
+    x, y = jnp.asarray(case.x), jnp.asarray(case.y)
+    push = jax.linearize(jax.grad(lambda w: jax_loss(case)(back(w), x, y)), flat)[1]
+    return np.asarray(jax.jit(lambda rows: jax.lax.map(push, rows, batch_size=16))(jnp.eye(len(flat))))

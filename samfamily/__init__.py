@@ -3,7 +3,7 @@
 Imports no deep-learning framework.  Run a variant with `samfamily_torch`, `samfamily_jax` or `samfamily.reference`.
 """
 
-from samfamily import curvature, exact, family, reference
+from samfamily import curvature, exact, family, pictures, reference, slices
 from samfamily.ball import Ball
 from samfamily.family import *  # noqa: F403  every row, without a second list of them
 from samfamily.inner import InnerGap
@@ -50,6 +50,8 @@ __all__ = [
     "filterwise",
     "layerwise",
     "normalisations",
+    "pictures",
     "reference",
+    "slices",
 ]
 __all__ += family.__all__

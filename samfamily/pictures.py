@@ -31,7 +31,13 @@ SERIES = {
 """What `training` can show, each with the title of its panel."""
 
 
-def spectrum(densities: Mapping[str, Density], ax: Axes | None = None, width: float | None = None) -> Figure:
+def spectrum(
+    densities: Mapping[str, Density],
+    ax: Axes | None = None,
+    width: float | None = None,
+    *,
+    title: str = "Eigenvalues of the loss's curvature",
+) -> Figure:
     r"""Draw spectral densities on one axis of eigenvalues, the density on a logarithmic scale.
 
     With each eigenvalue a Gaussian of standard deviation \(\sigma\), as `Density.smoothed` gives it,
@@ -45,6 +51,7 @@ def spectrum(densities: Mapping[str, Density], ax: Axes | None = None, width: fl
         densities: what `samfamily.curvature.density` returned, by name.
         ax: where to draw; a new figure where None.
         width: \(\sigma\), in units of the eigenvalues; a hundredth of what all of them span where None.
+        title: above the axes.
 
     Returns:
         The figure.
@@ -63,7 +70,7 @@ def spectrum(densities: Mapping[str, Density], ax: Axes | None = None, width: fl
         raise ValueError(f"{len(densities)} densities at the width {width}: give one or more, and a positive width")
     low, high = (pick(d.range[i] for d in densities.values()) for i, pick in enumerate((min, max)))
     width = width or (high - low or abs(high) or 1.0) / 100
-    x = np.linspace(low - 4 * width, high + 4 * width, 1600)
+    x = np.linspace(low - 4 * width, high + 4 * width, 800)
     floor = min(map(_faintest, densities.values())) / (sqrt(2 * pi) * width)
     figure, [ax] = canvas(ax, 1, (6.4, 3.6))
     for (name, density), colour in coloured(densities.items()):
@@ -77,7 +84,7 @@ def spectrum(densities: Mapping[str, Density], ax: Axes | None = None, width: fl
     ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
     ax.set(yscale="log", xlim=(x[0], x[-1]), xlabel="eigenvalue", ylabel="spectral density")
     ax.set_ylim(bottom=floor)
-    dress(ax, "Eigenvalues of the loss's curvature", columns=2)
+    dress(ax, title, columns=2)
     return figure
 
 

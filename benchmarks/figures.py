@@ -2,11 +2,12 @@
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from matplotlib.ticker import LogLocator, PercentFormatter
 from benchmarks.cells import Result
 from benchmarks.landscape import DISTANCES, PLANE, Grid
 from benchmarks.methods import METHODS
+from samfamily import pictures
+from samfamily.curvature import Density
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 STYLE: dict[Any, Any] = {
@@ -91,9 +94,30 @@ def _panel() -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def picture(draw: Callable[[], Figure], name: str, alt: str) -> str:
+    """A picture of the library's, with the page's ink."""
+    with mpl.rc_context(STYLE):
+        return _inline(draw(), name, alt)
+
+
+def spectrum(densities: Mapping[str, Density], title: str, alt: str, methods: Sequence[str]) -> str:
+    """Spectral densities in the colours of these methods."""
+
+    def draw() -> Figure:
+        with mpl.rc_context({"axes.prop_cycle": cycler(color=[METHODS[method].colour for method in methods])}):
+            return pictures.spectrum(densities, title=title)
+
+    return picture(draw, f"spectrum {title}", alt)
+
+
 def _svg(figure: Figure, title: str, alt: str) -> str:
-    """The figure as SVG to stand inside a page: no addresses, no fixed size, identifiers of its own, the page's ink."""
+    """The figure under this title."""
     figure.axes[0].set_title(title, fontsize=11, loc="left")
+    return _inline(figure, title, alt)
+
+
+def _inline(figure: Figure, name: str, alt: str) -> str:
+    """The figure as SVG to stand inside a page: no addresses, no fixed size, identifiers of its own, the page's ink."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
@@ -102,7 +126,7 @@ def _svg(figure: Figure, title: str, alt: str) -> str:
     text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
-    prefix = re.sub(r"\W+", "-", title.lower())
+    prefix = re.sub(r"\W+", "-", name.lower())
     text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)

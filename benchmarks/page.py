@@ -105,6 +105,16 @@ def table(rows: Sequence[Row], backends: Mapping[str, str]) -> str:
     return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
+def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain text, its first column the rows' names."""
+    head, *lines = (
+        f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in row)}</tr>"
+        for tag, row in (("th", headings), *(("td", row) for row in rows))
+    )
+    body = "\n".join(lines)
+    return f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{body}</tbody>\n</table></div>'
+
+
 def facts(entries: Mapping[str, str]) -> str:
     """Names with their values."""
     return "<dl>" + "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in entries.items()) + "</dl>"

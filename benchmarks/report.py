@@ -14,14 +14,17 @@ from rich.console import Console
 
 from benchmarks.arguments import add_common, backends, folder, positive_integer
 from benchmarks.cells import Cell, Recipe, Result, plan
+from benchmarks.curvature_measures import density
 from benchmarks.landscape import Landscape, survey
 from benchmarks.methods import METHODS
 from benchmarks.pool import each, processes
 from benchmarks.progress import Display
 from benchmarks.report_page import findings, write
+from benchmarks.report_spectra import EFFORT
 from benchmarks.report_table import terminal_table
 from benchmarks.summary import rows
 from benchmarks.train import run, seconds_per_step
+from samfamily.curvature import Density
 
 FULL = {"seeds": 3, "epochs": Recipe.epochs}
 QUICK = {"seeds": 1, "epochs": 15}
@@ -71,9 +74,13 @@ def make(arguments: argparse.Namespace, executor: Executor, console: Console) ->
         landscapes: list[Landscape] = display.follow(
             "loss landscape", surveyed, each(executor, survey, surveyed), name=lambda result: str(result.cell)
         )
+        looked = [(result, EFFORT) for result in surveyed if result.cell.seed == 0]
+        spectra: list[tuple[Cell, Density]] = display.follow(
+            "curvature", looked, each(executor, density, looked), name=lambda work: str(work[0].cell)
+        )
     table = rows(results, seconds)
     elapsed = time.perf_counter() - start
-    path = write(arguments, recipe, results, table, landscapes, elapsed)
+    path = write(arguments, recipe, results, table, landscapes, spectra, elapsed)
     console.print(terminal_table(table, chosen))
     for sentence in findings(arguments, results):
         console.print(sentence, highlight=False)

@@ -4,14 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import page, provenance
-from benchmarks.cells import Recipe, Result
+from benchmarks import page, provenance, report_spectra
+from benchmarks.cells import Cell, Recipe, Result
 from benchmarks.figures import ascent_lines, learning_curves, plane
 from benchmarks.landscape import Landscape, limits
 from benchmarks.methods import ETA, METHODS, NOISE_LEVELS, SHARD
 from benchmarks.network import CHANNELS, KERNELS, STRIDE
 from benchmarks.report_table import TITLES
 from benchmarks.summary import Row, capital, finding, labels
+from samfamily.curvature import Density
 
 SHORT = (
     "A quick run, to show the page: its trainings are too short and too few to compare the methods. `make report` does."
@@ -25,6 +26,7 @@ def write(
     results: Sequence[Result],
     rows: Sequence[Row],
     landscapes: Sequence[Landscape],
+    spectra: Sequence[tuple[Cell, Density]],
     elapsed: float,
 ) -> Path:
     """Write the page and return its path."""
@@ -38,6 +40,7 @@ def write(
             page.section("Test error", *_table_texts(arguments), page.table(rows, backends), *_table_notes()),
             page.section("Learning curves", _curves(results, backends)),
             page.section("The loss around the solutions", *_around(landscapes, backends)),
+            report_spectra.section(spectra, backends),
             page.section("What was run", *_facts(arguments, recipe, results, elapsed)),
         ],
     )

@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import scaling_figures, scaling_paper
 from benchmarks.arguments import folder, positive_integer
@@ -24,6 +22,7 @@ from benchmarks.provenance import machine, today, versions
 from benchmarks.scaling_paper import Figures
 from benchmarks.scaling_runs import PLACES, Place
 from benchmarks.scaling_task import SGD, Measured, Task
+from benchmarks.tables import markdown, terminal
 
 PACKAGES = ("samfamily", "torch", "jax", "jaxlib", "optax", "numpy")
 ROUNDS, QUICK = 40, 6
@@ -111,23 +110,6 @@ def on_paper(console: Console) -> None:
         console.print(terminal(*table))
     for line in scaling_paper.assumptions():
         console.print(f"- {line}", highlight=False)
-
-
-def terminal(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table for the terminal."""
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for i, heading in enumerate(headings):
-        table.add_column(heading.replace(" ", "\n", 1), no_wrap=i > 0)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same table for a page."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *rows))
 
 
 def write(out: Path, how: str, task: Task, found: Sequence[Found], tables: Sequence[Figures], console: Console) -> Path:

@@ -3,7 +3,7 @@
 Imports no deep-learning framework.  Run a variant with `samfamily_torch`, `samfamily_jax` or `samfamily.reference`.
 """
 
-from samfamily import bound, curvature, exact, family, reference, sharpness
+from samfamily import bound, curvature, exact, family, pictures, reference, sharpness, slices
 from samfamily.ball import Ball
 from samfamily.family import *  # noqa: F403  every row, without a second list of them
 from samfamily.inner import InnerGap
@@ -53,8 +53,10 @@ __all__ = [
     "filterwise",
     "layerwise",
     "normalisations",
+    "pictures",
     "reference",
     "sharpness",
+    "slices",
     "to_tensorboard",
 ]
 __all__ += family.__all__

@@ -13,9 +13,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import figures, landscape, train
+from benchmarks import figures, landscape, report, report_spectra, train
 from benchmarks.__main__ import main
 from benchmarks.cells import Cell, Recipe, plan
+from benchmarks.curvature_measures import Effort
 from benchmarks.data import BATCH_STREAM, CLASSES, Dataset, epochs, generator, load, replace_labels
 from benchmarks.landscape import ascent_direction, filter_normalised
 from benchmarks.methods import METHODS, NOISE_LEVELS
@@ -24,7 +25,7 @@ from benchmarks.network_jax import convolution, logits
 from benchmarks.network_torch import Convolution, Network
 from benchmarks.pool import ThisProcess
 from benchmarks.report import make
-from benchmarks.summary import Estimate, verdict
+from benchmarks.summary import Estimate, labels, verdict
 from benchmarks.train import objective, trainer
 
 
@@ -193,6 +194,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         for module in (landscape, figures):
             small.setattr(module, "PLANE", np.linspace(-1, 1, 3))
             small.setattr(module, "DISTANCES", np.linspace(-0.5, 1, 4))
+        for module in (report, report_spectra):
+            small.setattr(module, "EFFORT", Effort(examples=50, order=6, draws=2))
         path = make(arguments, ThisProcess(), Console(file=output, width=80))
     return path.read_text(encoding="utf-8"), output.getvalue()
 
@@ -211,12 +214,24 @@ def test_the_page_has_every_method_and_every_figure_with_a_description(tiny_run:
     for method in METHODS.values():
         assert page.count(f"<td>{method.name}</td>") == len(NOISE_LEVELS)
     figures = re.findall(r'<svg role="img" aria-label="([^"]+)"', page)
-    assert len(figures) == page.count("<svg") == 10
-    assert len(set(figures)) == 10
+    assert len(figures) == page.count("<svg") == 12
+    assert len(set(figures)) == 12
     assert page.count("Solutions found by PyTorch.") == 2
     assert page.index("Test error, PyTorch") < page.index("Test error, JAX")
     identifiers = re.findall(r'\bid="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_page_shows_the_spectra_of_sgd_and_sam(tiny_run: tuple[str, str]) -> None:
+    page, _ = tiny_run
+    section = page[page.index("<h2>The curvature of the solutions") : page.index("<h2>What was run")]
+    for noise in NOISE_LEVELS:
+        assert f"Hessian, SGD and SAM, {labels(noise)}." in section
+    assert len(re.findall(r">SGD, largest [\d.]+<", section)) == len(re.findall(r">SAM, largest [\d.]+<", section)) == 2
+    for method in ("sgd", "sam"):
+        assert METHODS[method].colour in section
+    assert METHODS["asam"].colour not in section  # negative control: whose spectrum is not there
+    assert "seed 0, on the first 50 training examples" in section
 
 
 def test_the_page_says_how_to_run_it_again(tiny_run: tuple[str, str]) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import distributed
 
-from benchmarks import scaling, scaling_jax, scaling_paper, scaling_runs
+from benchmarks import scaling, scaling_jax, scaling_paper, scaling_runs, tables
 from benchmarks.__main__ import main
 from benchmarks.collectives_torch import Sent
 from benchmarks.counting_jax import all_reduces, alone, sent, shape_bytes
@@ -256,7 +256,7 @@ def test_the_page_in_docs_has_the_models_numbers() -> None:
     text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     for title, headings, rows in scaling_paper.tables():
         assert title in text
-        assert scaling.markdown(headings, rows) in text
+        assert tables.markdown(headings, rows) in text
     for line in scaling_paper.assumptions():
         assert line in text
 

@@ -58,12 +58,13 @@ def test_it_says_what_it_is(metadata: Message) -> None:
     assert metadata["Name"] == "samfamily"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"torch", "jax", "all", "lightning", "huggingface"}
+    extras = {"torch", "jax", "all", "lightning", "huggingface", "pictures"}
+    assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 
 def test_it_requires_no_framework_unasked(metadata: Message) -> None:
     unasked = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
-    assert {line.partition(">")[0] for line in unasked} == {"numpy", "einops"}
+    assert {line.partition(">")[0] for line in unasked} == {"numpy", "scipy", "einops"}
 
 
 def test_it_carries_the_license(dist_info: Path) -> None:

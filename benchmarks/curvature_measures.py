@@ -1,0 +1,144 @@
+"""What `curvature` measures at a solution: numbers, a spectrum and slices, with the training data as the loss's."""
+
+import importlib
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.special
+
+from benchmarks.cells import Cell, Result
+from samfamily import Landscape, Vec, curvature, slices
+from samfamily.curvature import Density
+
+Grid = npt.NDArray[np.float64]
+
+TOP = 5
+DISTANCES: Grid = np.linspace(-0.3, 0.3, 25)
+FILTERS: Grid = np.linspace(-0.5, 0.5, 21)
+RANDOM = 3
+"""How many random directions."""
+
+
+class Quantity(NamedTuple):
+    """A number that is measured, in words, and what the paper found: with SGD and with SAM."""
+
+    words: str
+    paper: tuple[str, ...] = ()
+
+
+QUANTITIES = {
+    "loss": Quantity("training loss"),
+    "error": Quantity("test error, %"),
+    "lambda_max": Quantity("largest eigenvalue, λ₁", ("24", "1.0")),
+    "lambda_5": Quantity("fifth eigenvalue, λ₅"),
+    "ratio": Quantity("λ₁ / λ₅", ("11.4", "2.6")),
+    "lambda_min": Quantity("smallest eigenvalue"),
+    "trace": Quantity("trace"),
+    "frobenius": Quantity("Frobenius norm"),
+}
+"""The paper's: Foret et al., arXiv 2010.01412, figure 3, the last epoch."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How closely to look: examples of the training data (all where None), products and directions of the density."""
+
+    examples: int | None = None
+    order: int = 50
+    draws: int = 2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found at one solution; slices at `DISTANCES`, those in units of the filters at `FILTERS`."""
+
+    cell: Cell
+    numbers: Mapping[str, float]
+    density: Density
+    along: Mapping[str, Grid]
+    filters: Grid
+
+
+def landscape(result: Result, examples: int | None) -> Landscape:
+    """The training loss around a solution, on the first so many examples."""
+    data, module = result.cell.dataset(), importlib.import_module(f"benchmarks.curvature_{result.cell.backend}")
+    built: Landscape = module.landscape(result.weights, data.inputs[:examples], data.labels[:examples])
+    return built
+
+
+def density(work: tuple[Result, Effort]) -> tuple[Cell, Density]:
+    """The spectral density at a solution; seeds have other directions, so that they may be pooled."""
+    result, effort = work
+    around = landscape(result, effort.examples)
+    return result.cell, curvature.density(around, effort.order, effort.draws, seed=result.cell.seed)
+
+
+def measure(work: tuple[Result, Effort]) -> Measured:
+    """Everything at one solution."""
+    result, effort = work
+    around = landscape(result, effort.examples)
+    pairs = curvature.eigenvalues(around, top=TOP, bottom=1, memory=120, tolerance=1e-2)
+    moments = curvature.moments(around, products=45)
+    loss, gradient = around.gradient()
+    values = [float(value) for value in pairs.values]
+    numbers = {
+        "loss": loss,
+        "error": 100 * result.errors[-1],
+        "lambda_max": values[0],
+        "lambda_5": values[TOP - 1],
+        "ratio": values[0] / values[TOP - 1],
+        "lambda_min": values[-1],
+        "trace": moments.trace,
+        "frobenius": moments.frobenius,
+    }
+    random = [slices.filter_normalised(around.w, seed) for seed in range(RANDOM)]
+    along = {
+        "the gradient": _along(around, gradient),
+        "the top eigenvector": _along(around, pairs.vectors[0]),
+        "random, filter-normalised": np.array([_along(around, d) for d in random]),
+    }
+    filters = np.array([slices.along(around, d, FILTERS) for d in random])
+    return Measured(result.cell, numbers, density(work)[1], along, filters)
+
+
+def _along(around: Landscape, direction: Vec) -> Grid:
+    found: Grid = slices.along(around, direction / direction.norm(2), DISTANCES)
+    return found
+
+
+def pooled(densities: Sequence[Density]) -> Density:
+    """One density from the draws of several, whose error then counts what differs between seeds too."""
+    nodes = tuple(x for found in densities for x in found.nodes)
+    weights = tuple(x for found in densities for x in found.weights)
+    return Density(nodes, weights, sum(found.products for found in densities))
+
+
+class Interval(NamedTuple):
+    """A mean, and how far the true one may be from it with a confidence of 95 %: unknown from one value."""
+
+    mean: float
+    reach: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval":
+        """Student's interval from these values."""
+        n = len(values)
+        error = statistics.stdev(values) / sqrt(n) if n > 1 else nan
+        return cls(statistics.fmean(values), error * float(scipy.special.stdtrit(n - 1, 0.975)) if n > 1 else nan)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g}" if self.reach != self.reach else f"{self.mean:.3g} ± {self.reach:.2g}"
+
+    @property
+    def verdict(self) -> str:
+        """What it says of a difference."""
+        if self.reach != self.reach:
+            return "one seed cannot tell"
+        if abs(self.mean) <= self.reach:
+            return "cannot be told"
+        return "falls" if self.mean < 0 else "rises"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.distributed.early import once, order
 from tests.distributed.ranks import in_ranks
 from tests.distributed.walks import (
     MS,
@@ -53,6 +54,11 @@ def test_four_ranks_in_groups_walk_as_one(wrap: Wrap) -> None:
             for rank in found:
                 assert not isinstance(rank, str), rank
                 torch.testing.assert_close(rank[f"{name} {m}"], alone(name, m, 6), rtol=1e-10, atol=1e-10)
+
+
+def test_ranks_that_share_a_shard_average_each_gradient_and_then_the_result() -> None:
+    for rank in in_ranks(order, "SAM", 32, once, replicated, 1, size=4):
+        assert rank == ["first layer", "sent", "first layer", "sent", "sent"]
 
 
 def test_each_module_may_have_a_mesh_of_its_own() -> None:

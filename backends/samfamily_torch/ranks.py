@@ -90,8 +90,12 @@ class Ranks:
         return nullcontext((live, state)) if divided.group == self.size else self._wrapper.apart(live, state)
 
     def buckets(self, variant: Variant, divided: Division, here: LiveParameters) -> Buckets | None:
-        """Return what sends the result while it is made; None where the ranks send it once all is there."""
-        if not (variant.gradient_returned and self._early and divided.group < self.size):
+        """Return what sends the result while it is made; None where the ranks send it once all is there.
+
+        So they do where they share a shard: they average among themselves in a step, and not all might do that and send
+        the result in the same order.
+        """
+        if not (variant.gradient_returned and self._early and divided.group == 1 < self.size):
             return None
         send = partial(distributed.all_reduce, group=self._group(self.size), async_op=True)
         return Buckets(here.parameters, self._wrapper.capacity, self.size, send)

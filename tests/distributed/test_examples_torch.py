@@ -4,6 +4,7 @@ import difflib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def code(name: str) -> list[str]:
     return (EXAMPLES / name).read_text(encoding="utf-8").split('"""\n', 1)[1].splitlines()
 
 
+@cache
 def printed(*command: str) -> list[str]:
     """The epochs that it prints, each once."""
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,6 @@ from tests.distributed.walks import MS, ROWS, sharded
 from tests.distributed.walks_jax import Problem, Walk, everything, mesh_for, noisy_step, restore, save, unequal, walk
 
 HALF = walks.STEPS // 2  # in the middle of LookSAM's interval of three
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """PyTorch's threads cost more than they gain where layers are this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
+from tests.distributed.early import once, order
 from tests.distributed.ranks import in_ranks
 from tests.distributed.walks import (
     MS,
     ROWS,
+    STEPS,
     Wrap,
     collectives,
     everything,
@@ -24,6 +27,11 @@ from tests.distributed.walks import (
 )
 
 
+@cache
+def alone(name: str, m: int | None, steps: int = STEPS) -> Any:
+    return walk(sharded(ROWS[name], m), steps=steps)
+
+
 @pytest.fixture(scope="module", params=[replicated, fully_sharded], ids=["DDP", "FSDP2"])
 def two(request: pytest.FixtureRequest) -> list[Any]:
     return in_ranks(everything, request.param)
@@ -32,10 +40,9 @@ def two(request: pytest.FixtureRequest) -> list[Any]:
 @pytest.mark.parametrize("m", MS)
 @pytest.mark.parametrize("name", ROWS)
 def test_two_ranks_walk_as_one(name: str, m: int | None, two: list[Any]) -> None:
-    alone = walk(sharded(ROWS[name], m))
     for rank in two:
         assert not isinstance(rank, str), rank
-        torch.testing.assert_close(rank[f"{name} {m}"], alone, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(rank[f"{name} {m}"], alone(name, m), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("wrap", [replicated, hybrid], ids=["DDP", "HSDP"])
@@ -44,21 +51,25 @@ def test_four_ranks_in_groups_walk_as_one(wrap: Wrap) -> None:
     found = in_ranks(in_groups, wrap, size=4)
     for name in ("SAM", "GSAM", "LookSAM"):
         for m in MS:
-            alone = walk(sharded(ROWS[name], m), steps=6)
             for rank in found:
                 assert not isinstance(rank, str), rank
-                torch.testing.assert_close(rank[f"{name} {m}"], alone, rtol=1e-10, atol=1e-10)
+                torch.testing.assert_close(rank[f"{name} {m}"], alone(name, m, 6), rtol=1e-10, atol=1e-10)
+
+
+def test_ranks_that_share_a_shard_average_each_gradient_and_then_the_result() -> None:
+    for rank in in_ranks(order, "SAM", 32, once, replicated, 1, size=4):
+        assert rank == ["first layer", "sent", "first layer", "sent", "sent"]
 
 
 def test_each_module_may_have_a_mesh_of_its_own() -> None:
     for rank in in_ranks(of_default_meshes):
         assert not isinstance(rank, str), rank
-        torch.testing.assert_close(rank, walk(sharded(ROWS["SAM"], 8), steps=3), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(rank, alone("SAM", 8, 3), rtol=1e-10, atol=1e-10)
 
 
 def test_another_m_is_another_walk() -> None:
     """Negative control of the tests above."""
-    walks = [walk(sharded(ROWS["SAM"], m))[0] for m in MS]
+    walks = [alone("SAM", m)[0] for m in MS]
     for i, a in enumerate(walks):
         for b in walks[:i]:
             assert max(float((u - v).abs().max()) for u, v in zip(a, b, strict=True)) > 1e-4

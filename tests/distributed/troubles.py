@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -123,9 +124,12 @@ def interrupted(rank: int, m: int | None, wrap: Wrap) -> tuple[str, bool]:
     parts = [steps.part(p) for p in steps.model.parameters()]
     home = [x.clone() for x in parts]
     error = steps.step(meddle=go_away)
+    at_home = all(map(torch.equal, home, parts))
     if rank == 1:
+        del steps, parts
+        gc.collect()  # who holds the group holds its connections open, and the other rank then waits in vain
         distributed.destroy_process_group()  # as the end of its process does
-    return error, all(map(torch.equal, home, parts))
+    return error, at_home
 
 
 def caught(rank: int, wrap: Wrap) -> list[Tensor]:

@@ -2,8 +2,15 @@
 
 import os
 
-# Eight CPU devices for JAX, before anybody imports it: what is shared between devices is tested on any machine.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# For JAX, before anybody imports it: eight CPU devices, so that what is shared between devices is tested on any machine,
+# and machine code that is made quickly, since most of what a test compiles runs once.  The HLO is the same.
+QUICKLY = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+DEVICES = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')} {DEVICES}"
+
+# One thread for each process that tests: there is one for each core, and threads that wait for a core cost it time.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, Phase, settings
 

@@ -2,15 +2,18 @@
 
 import os
 
-# For JAX, before anybody imports it: eight CPU devices, so that what is shared between devices is tested on any machine,
-# and machine code that is made quickly, since most of what a test compiles runs once.  The HLO is the same.
-QUICKLY = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
-DEVICES = "--xla_force_host_platform_device_count=8"
-os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')} {DEVICES}"
-
-# One thread for each process that tests: there is one for each core, and threads that wait for a core cost it time.
-for library in ("OMP", "OPENBLAS", "MKL"):
-    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+# For JAX, before anybody imports it: eight CPU devices, so that what is shared between devices is tested on any machine;
+# and machine code that is made quickly, since most of what a test compiles runs once.  The HLO stays the same.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=1",
+        "--xla_llvm_disable_expensive_passes=true",
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+    ]
+)
+# There is a process that tests for each core, and threads that wait for a core cost it time.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, Phase, settings
 

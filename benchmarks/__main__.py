@@ -9,6 +9,7 @@ COMMANDS = {
     "report": "train with SGD, SAM, ASAM and m-sharded SAM in PyTorch and JAX, and write one page about it",
     "exact": "hold the exact inner maximum to sampling, and the first-order step to the exact maximum",
     "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
+    "paper": "reproduce the claims of the SAM paper in kind, and say of each whether it holds here",
     "scaling": "count and time what is sent between devices, and carry it to thousands of them on paper",
     "tune": "choose each method's radius on validation data held out from the training data",
     "faults": "look for the reported faults of sharpness-aware libraries, in this one and in its peers",

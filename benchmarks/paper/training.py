@@ -110,7 +110,8 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch: one for each full batch."""
-        return len(self.dataset().inputs) // self.recipe.batch_size
+        clean = _only(self.recipe.data, self.classes)
+        return len((clean.validation() if self.recipe.validation else clean).inputs) // self.recipe.batch_size
 
     @property
     def own_evaluations(self) -> float:

@@ -51,9 +51,9 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
 
 NOTE = (
     "The loss is one less the probability of the right class, which is in [0, 1] as the theorem needs. The bound is "
-    "above 1 whenever a network of more weights than examples is trained: it says nothing, and the paper does not claim "
-    "that it does. The worst loss is the best that a search found. The proviso, that weights are no worse than their "
-    "surroundings, is measured on test data; its margin should not be negative."
+    "above 1 whenever a network of more weights than examples is trained: it says nothing, and the paper does not "
+    "claim that it does. The worst loss is the best that a search found. The proviso, that weights are no worse "
+    "than their surroundings, is measured on test data; its margin should not be negative."
 )
 
 CLAIM = Claim(

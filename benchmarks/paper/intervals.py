@@ -92,6 +92,6 @@ def verdict(statements: Sequence[Statement]) -> str:
     return REPRODUCED if found and set(found) == {REPRODUCED} else UNDECIDED
 
 
-def less(text: str, ours: Sequence[float], theirs: Sequence[float], by: float = 0.0) -> Statement:
-    """That ours, paired by seed with theirs, are lower by more than `by`; both are shares."""
-    return Statement(text, Interval.of(np.subtract(ours, theirs).tolist()), below=-by, unit=100)
+def less(text: str, ours: Sequence[float], theirs: Sequence[float]) -> Statement:
+    """That ours, paired by seed with theirs, are lower; both are shares."""
+    return Statement(text, Interval.of(np.subtract(ours, theirs).tolist()), below=0.0, unit=100)

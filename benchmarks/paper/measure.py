@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ import numpy as np
 import samfamily
 from benchmarks.paper.store import Found, Store
 from benchmarks.paper.task import landscape
-from benchmarks.paper.training import Row, Training, final_weights, one_hot, row
+from benchmarks.paper.training import Row, Training, final_weights, one_hot
 from samfamily import Landscape, bound, curvature, sharpness
 from samfamily.program import drive
 
@@ -171,6 +170,3 @@ class TheoremTwo:
             "largest": found.largest_norm,
             "margin": found.margin,
         }
-
-
-sam = functools.partial(row, "SAM")

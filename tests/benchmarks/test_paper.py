@@ -85,7 +85,7 @@ def test_a_key_changes_with_every_field() -> None:
               "weight_decay": 0.0, "validation": True}  # fmt: skip
     assert recipe.keys() == {field.name for field in dataclasses.fields(TINY.recipe)}
     rows = [row("SAM", rho=0.1), row("SAM", rho=0.2), row("SAM", m=4, rho=0.1), row("ASAM", rho=0.1)]
-    works = [TINY, *(TINY.but(**{name: value}) for name, value in (changed | recipe).items())]
+    works: list[Any] = [TINY, *(TINY.but(**{name: value}) for name, value in (changed | recipe).items())]
     works += [TINY.but(row=one) for one in rows[1:]] + [TINY.but(treatment=Mentor(0.5))]
     works += [Measurement(TINY, Spectrum()), Measurement(TINY, Spectrum(), 1)]
     works += [Measurement(TINY, Spectrum(4)), Measurement(TINY, MSharpness((1,), 0.1))]
@@ -334,7 +334,8 @@ def test_tuning_never_sees_test_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_interval_is_students() -> None:
     found = Interval.of([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (found.mean, found.high - 3) == (3, pytest.approx(2.776445 * (2.5 / 5) ** 0.5, rel=1e-5))
+    assert found.mean == 3
+    assert found.high - 3 == pytest.approx(2.776445 * (2.5 / 5) ** 0.5, rel=1e-5)
     assert Interval.of([1.0]) == Interval(1.0, -inf, inf)
     assert Interval(0, -1, 1).overlaps(Interval(2, 1, 3))
     assert not Interval(0, -1, 1).overlaps(Interval(2.5, 2, 3))

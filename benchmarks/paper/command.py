@@ -57,8 +57,9 @@ def main(arguments: argparse.Namespace) -> int:
     with processes(arguments.workers) as executor:
         found = Execution(store, executor, arguments.workers, console).carry_out(claims, lab)
     sections = [claim.judge(lab, known, store) for claim, known in zip(claims, found, strict=True)]
-    command = command_line("paper", arguments, ("backend", "seeds", "epochs", "workers"))
-    command = command.replace(" paper ", f" paper {' '.join(letters)} ", 1) + (" --quick" if arguments.quick else "")
+    size = () if arguments.quick else ("seeds", "epochs")
+    command = command_line(" ".join(["paper", *letters]), arguments, ("backend", "workers", *size))
+    command += " --quick" * arguments.quick
     path = write(arguments.out, claims, sections, lab, what_was_run(lab, command))
     console.print(f"The page: {path}", highlight=False, soft_wrap=True)
     return 0

@@ -26,6 +26,8 @@ FORWARD = 1 / 3
 """What a forward pass counts in gradient evaluations, each of which is a forward and a backward of twice the work."""
 PRODUCT = 2
 """What a Hessian-vector product counts in gradient evaluations."""
+LAST_LAYER = 2
+"""A weight and a bias, in all networks."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Training:
         treatment: what is done to each batch.
         classes: the first class and the one after the last; examples of others are left out.
         labels_from: a training whose final predictions take the labels' place.
-        weights_from: a training whose final weights this one starts from.
+        weights_from: a training whose final weights this one starts from; the last layer is drawn anew.
         snapshots: the epochs whose weights are kept besides the last one's.
     """
 
@@ -172,8 +174,9 @@ def run(training: Training, store: Store) -> Found:
     """Train to the end."""
     data, recipe = training.dataset(), training.recipe
     length = data.inputs.shape[1]
-    start = training.weights_from
-    weights = initial_weights(training, length) if start is None else final_weights(store.load(start))
+    weights, before = initial_weights(training, length), training.weights_from
+    if before is not None:
+        weights = [*final_weights(store.load(before))[:-LAST_LAYER], *weights[-LAST_LAYER:]]
     variant = None if training.row is None else training.row.variant()
     settings = recipe.momentum, recipe.weight_decay
     model = trainer(training.backend, Task(training.network, weights, variant, *settings))

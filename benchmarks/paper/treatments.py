@@ -29,10 +29,7 @@ class Treated(NamedTuple):
 class Treatment(Protocol):
     """What is done to each batch; `forwards` counts the passes that it asks for before a step."""
 
-    @property
-    def forwards(self) -> int:
-        """Forward passes over the batch besides those of the step."""
-        ...
+    forwards: ClassVar[int]
 
     def __call__(
         self, inputs: Floats, targets: Floats, random: np.random.Generator, losses: Losses, memory: Any

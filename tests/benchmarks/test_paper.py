@@ -298,6 +298,18 @@ def test_equal_budgets_are_equal() -> None:
         assert equal.labels_from is None or equal.labels_from.recipe.epochs == equal.recipe.epochs
 
 
+def test_fine_tuning_starts_from_all_but_the_last_layer(tmp_path: Path) -> None:
+    store, before = Store(tmp_path), TINY.but(classes=(0, 5))
+    store.save(before, before.run(store))
+    resting = TINY.but(weights_from=before, classes=(5, 10), learning_rate=0.0)
+    *kept, weight, bias = training.final_weights(resting.run(store))
+    *first, old, _ = training.final_weights(store.load(before))
+    assert all(np.array_equal(a, b) for a, b in zip(kept, first, strict=True))
+    for one, other in zip((weight, bias), training.initial_weights(resting, 64)[-2:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.any(weight != old)
+
+
 def test_the_rate_falls_along_a_cosine() -> None:
     rates = learning_rates(TINY.but(epochs=4, learning_rate=0.2))
     assert rates[0] == pytest.approx(0.2)

@@ -42,8 +42,8 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
     table = contest_table("fine-tuning", "Test error after fine-tuning", [line for here in groups for line in here])
     ours = "; ".join(f"{here[0].group}: {common.told(here)}" for here in groups)
     note = (
-        f"SGD trains on the classes 0 to {HALF - 1}; from there SGD and SAM train on the others, for a fifth of the "
-        "epochs. The first training is the same for both and counts for neither."
+        f"SGD trains on the classes 0 to {HALF - 1}; from there, with a new last layer, SGD and SAM train on the "
+        "others, for a fifth of the epochs. The first training is the same for both and counts for neither."
     )
     return Section(statements, ours, [table], (), [note])
 

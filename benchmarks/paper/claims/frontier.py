@@ -32,7 +32,7 @@ def arms(lab: Lab, base: Training) -> list[Arm]:
             options = OPTIONS.get(name, {})
             if "lr" in inspect.signature(build).parameters:
                 options = {**options, "lr": base.recipe.learning_rate}
-            start = STARTING.get(name, inspect.signature(build).parameters["rho"].default)
+            start = float(STARTING.get(name) or inspect.signature(build).parameters["rho"].default)
             radii = [factor * start for factor in FACTORS]
             found.append(common.rho(lab, base, name, name, radii, **options))
     return found

@@ -61,7 +61,7 @@ def prediction(results: Results, models: list[Measurement], place: int) -> tuple
         trained = results.load(model.training)
         rises.append(float(results.load(model)["rises"][place]))
         gaps.append(float(trained["evaluation"][0] - trained["train"][0]))
-    tau = float(stats.kendalltau(rises, gaps).statistic)
+    tau = float(np.nan_to_num(stats.kendalltau(rises, gaps)[0]))
     ranks = stats.rankdata(rises)[:, None], stats.rankdata(gaps)
     near = min(3, len(models) - 1)
     return tau, float(mutual_info_regression(*ranks, n_neighbors=near, random_state=0)[0])

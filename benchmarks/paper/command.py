@@ -19,7 +19,7 @@ from benchmarks.paper.store import Store
 from benchmarks.pool import processes
 from benchmarks.provenance import command_line
 
-QUICK = {"seeds": 2, "tuning_seeds": 1, "epochs": 6, "points": 2, "examples": 256}
+QUICK = {"seeds": 2, "tuning_seeds": 0, "epochs": 6, "points": 2, "examples": 256}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=positive_integer, default=os.cpu_count() or 1, help="processes, of one thread each"
     )
-    parser.add_argument("--quick", action="store_true", help="small trainings, to see the pages; minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="small trainings, nothing tuned, to see the pages; minutes"
+    )
     parser.add_argument("--plan", action="store_true", help="say what would be done and how long it takes, and stop")
     parser.add_argument("--out", type=folder, default=Path("docs/results"), help="where pages are written")
     parser.add_argument("--cache", type=folder, default=Path("paper"), help="where finished work is kept")

@@ -117,7 +117,7 @@ def what_was_run(lab: Lab, command: str) -> dict[str, str]:
     return {
         "Command": f"`{command}`",
         "Backend": lab.backend,
-        "Seeds": f"{lab.seeds} for what is shown, {lab.tuning_seeds} for what is chosen by",
+        "Seeds": f"{lab.seeds} for what is shown, {lab.tuning_seeds or 'none'} for what is chosen by",
         "Versions": provenance.versions(),
         "Machine": provenance.machine(),
         "Date": provenance.today(),

@@ -10,6 +10,7 @@ COMMANDS = {
     "curvature": "measure the curvature of the solutions that SGD and SAM find",
     "exact": "hold the exact inner maximum to sampling, and the first-order step to the exact maximum",
     "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
+    "paper": "reproduce the claims of the SAM paper in kind, and say of each whether it holds here",
     "scaling": "count and time what is sent between devices, and carry it to thousands of them on paper",
     "tune": "choose each method's radius on validation data held out from the training data",
     "faults": "look for the reported faults of sharpness-aware libraries, in this one and in its peers",

@@ -40,7 +40,7 @@ def today() -> str:
 
 def command_line(name: str, arguments: argparse.Namespace, options: Iterable[str]) -> str:
     """The command with every option spelt out, also those that were left to their defaults."""
-    parts = ["python", "-m", "benchmarks", name]
+    parts = ["python", "-m", "benchmarks", *name.split()]
     for option in options:
         parts += [f"--{option}", str(getattr(arguments, option))]
     return shlex.join(parts)

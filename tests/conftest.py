@@ -2,8 +2,8 @@
 
 import os
 
-# For JAX, before anybody imports it: eight CPU devices, so that what is shared between devices is tested on any machine;
-# and machine code that is made quickly, since most of what a test compiles runs once.  The HLO stays the same.
+# For JAX, before anybody imports it: eight CPU devices, so that what is shared between devices is tested on any
+# machine; and machine code that is made quickly, since most of what a test compiles runs once.  The HLO is the same.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_backend_optimization_level=1",

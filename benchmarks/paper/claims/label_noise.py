@@ -1,0 +1,107 @@
+"""Label noise: SAM against Mixup, bootstrapping and MentorMix."""
+
+from typing import Any
+
+from benchmarks.paper.claim import Claim
+from benchmarks.paper.claims import common
+from benchmarks.paper.contest import Arm, Line, arm, compete, fixed, lines, named
+from benchmarks.paper.intervals import Interval, less
+from benchmarks.paper.lab import Asking, Lab, Results, together, tuned_base
+from benchmarks.paper.section import Figure, Section, Series, contest_table
+from benchmarks.paper.training import Row, Training, row
+from benchmarks.paper.treatments import Mentor, MentorMix, Mixup
+
+NOISES = (0.2, 0.4, 0.6, 0.8)
+ALPHAS = (0.2, 0.5, 1.0, 2.0)
+PERCENTILES = (0.3, 0.5, 0.7, 0.9)
+MENTORED = ((0.5, 0.1), (0.5, 0.2), (0.8, 0.1), (0.8, 0.2))
+
+
+def retaught(base: Training, how: Row | None) -> Training:
+    """Bootstrapping as the SAM paper has it: trained anew on the labels that a first training predicts."""
+    first = base.but(row=how)
+    return first.but(labels_from=first)
+
+
+def mentored(lab: Lab, base: Training) -> Arm:
+    """MentorMix with SAM in the place of Mixup: its percentile and its radius to be chosen."""
+    grid = lab.some(MENTORED)
+    values = {base.but(row=row("SAM", rho=r), treatment=Mentor(p)): f"{p:g}, {r:g}" for p, r in grid}
+    return Arm("MentorSAM", tuple(values), values.__getitem__)
+
+
+def arms(lab: Lab, base: Training) -> list[Arm]:
+    """What is compared at one level of noise."""
+    return [
+        common.sgd(base),
+        arm("Mixup", lab.some(ALPHAS), lambda a: base.but(treatment=Mixup(a))),
+        fixed("Bootstrap", retaught(base, None)),
+        common.rho(lab, base, "SAM"),
+        arm("Bootstrap + SAM", lab.some(common.RADII), lambda r: retaught(base, row("SAM", rho=r))),
+        arm("MentorMix", lab.some(PERCENTILES), lambda p: base.but(treatment=MentorMix(p))),
+        mentored(lab, base),
+    ]
+
+
+def ask(lab: Lab) -> Asking[Any]:
+    """The contest at every level of noise."""
+    base = yield from tuned_base(lab)
+    return (yield from together([compete(lab, arms(lab, base.but(noise=noise))) for noise in NOISES]))
+
+
+def judge(lab: Lab, found: Any, results: Results) -> Section:
+    """SAM against SGD and Mixup at 40 %, and what else the paper says of them."""
+    all_lines: list[Line] = []
+    for noise, entries in zip(NOISES, found, strict=True):
+        all_lines += lines(results, f"{noise:.0%}", entries)
+    statements = []
+    for other in ("SGD", "Mixup"):
+        statements += common.lower(named(all_lines, "SAM", "40%"), named(all_lines, other, "40%"))
+    small, large = (
+        [a - b for a, b in zip(named(all_lines, "SGD", g).budget, named(all_lines, "SAM", g).budget, strict=True)]
+        for g in ("20%", "60%")
+    )
+    statements.append(less("SAM gains less over SGD at 20% than at 60%, equal gradient evaluations", small, large))
+    statements += common.lower(named(all_lines, "Bootstrap + SAM", "40%"), named(all_lines, "Bootstrap", "40%"))
+    statements += common.lower(named(all_lines, "MentorSAM", "40%"), named(all_lines, "MentorMix", "40%"))
+    names = [entry.name for entry in found[0]]
+    figures = []
+    for name, title in (("budget", "equal gradient evaluations"), ("epochs", "equal epochs")):
+        series = [
+            Series(who, [100 * n for n in NOISES], [
+                Interval.of(getattr(named(all_lines, who, f"{n:.0%}"), name)) for n in NOISES])
+            for who in names
+        ]  # fmt: skip
+        figures.append(Figure(f"noise-{name}", f"Test error, {title}", "% of labels replaced", "test error", series))
+    table = contest_table("noise", "Test error by the share of training labels replaced", all_lines)
+    ours = "at 40 %: " + common.told([named(all_lines, name, "40%") for name in names])
+    return Section(statements, ours, [table], figures, [apart(all_lines), NOTE])
+
+
+def apart(all_lines: list[Line]) -> str:
+    """Whether intervals overlap, which is more than that their difference has a sign."""
+    told = []
+    for other in ("SGD", "Mixup"):
+        for name in ("at_epochs", "at_budget"):
+            ours, theirs = (getattr(named(all_lines, who, "40%"), name) for who in ("SAM", other))
+            how = "equal epochs" if name == "at_epochs" else "equal gradient evaluations"
+            overlap = "overlap" if ours.overlaps(theirs) else "do not overlap"
+            told.append(f"those of SAM, {ours.percent()} %, and {other}, {theirs.percent()} %, at {how} {overlap}")
+    return "The 95 % intervals at 40 %: " + "; ".join(told) + "."
+
+
+NOTE = (
+    "Replaced labels are drawn anew from all ten classes, so a tenth of them are right by chance. Bootstrap trains "
+    "anew on the labels that a first training predicts, and pays for both. MentorMix is Jiang et al., arXiv "
+    "1911.09781, with a moving percentile of the loss as its MentorNet; MentorSAM leaves out the same examples, mixes "
+    "nothing, and takes SAM's step."
+)
+
+CLAIM = Claim(
+    "c",
+    "SAM is robust to label noise",
+    "Table 4, test accuracy at 20, 40, 60, 80 %, CIFAR-10, ResNet-32: SGD 84.8, 68.8, 48.2, 26.2; Mixup 93.0, 90.0, "
+    "83.8, 70.2; SAM 95.1, 93.4, 90.5, 77.9; bootstrap + SAM 95.4, 94.2, 91.8, 79.9; MentorMix 95.6, 94.2, 91.3, 81.0",
+    ask,
+    judge,
+)

@@ -1,0 +1,124 @@
+"""The page of the claims: for each the paper's figures, ours, and the verdict; and the files beside it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks import provenance
+from benchmarks.paper.claim import Claim
+from benchmarks.paper.drawing import draw
+from benchmarks.paper.intervals import RULE, Statement, verdict
+from benchmarks.paper.lab import Lab
+from benchmarks.paper.section import Section, Table
+
+PAGE = "claims.md"
+INTRODUCTION = (
+    "What Foret, Kleiner, Mobahi and Neyshabur (Sharpness-Aware Minimization for Efficiently Improving Generalization, "
+    "[arXiv 2010.01412](https://arxiv.org/abs/2010.01412)) report of networks on large image data, looked for on a "
+    "laptop: MNIST-1D and 8x8 digits, with small networks. It is the kind of effect that can be found again here, not "
+    "its size."
+)
+METHOD = (
+    "SGD has momentum, weight decay and a learning rate that falls to zero along a cosine; the learning rate is the "
+    "best for SGD on clean labels, and everyone's. It, every radius and every setting in the column of that name "
+    "are chosen by the error on the last fifth of the training data, which is held out for that and whose labels "
+    "carry the same noise; the chosen setting is then trained on all training data, and the test data are looked at "
+    "once. A seed stands for weights, label noise, order of examples and noise of a treatment, the same for all "
+    "that is compared. Errors are those after the last epoch, ± half the width of the 95 % interval. Equal gradient "
+    "evaluations are those of SAM at equal epochs, two a step: SGD then has twice the epochs. A Hessian-vector "
+    "product counts as two gradients, a forward pass as a third of one, and labels that another training makes cost "
+    "that training."
+)
+
+
+def write(out: Path, claims: Sequence[Claim], sections: Sequence[Section], lab: Lab, facts: Mapping[str, str]) -> Path:
+    """Write the page, a file of numbers for each table and a picture for each figure; return the page's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = list(zip(claims, sections, strict=True))
+    text = [
+        "# The paper's claims, on a laptop",
+        INTRODUCTION,
+        summary(pairs),
+        "## The rule",
+        RULE,
+        "## The method",
+        METHOD,
+    ]
+    for claim, section in pairs:
+        text += chapter(out, claim, section)
+    text += ["## What was run", "\n".join(f"- **{name}**: {fact}" for name, fact in facts.items())]
+    path = out / PAGE
+    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    return path
+
+
+def summary(pairs: Sequence[tuple[Claim, Section]]) -> str:
+    """The table of verdicts."""
+    rows = [
+        [
+            f"[{claim.letter}](#{claim.letter})",
+            claim.title,
+            claim.paper,
+            section.ours,
+            f"**{verdict(section.statements)}**",
+        ]
+        for claim, section in pairs
+    ]
+    return markdown(["", "claim", "the paper", "here", "verdict"], rows)
+
+
+def chapter(out: Path, claim: Claim, section: Section) -> list[str]:
+    """What stands on the page for one claim."""
+    text = [f'<a id="{claim.letter}"></a>', f"## {claim.letter}. {claim.title}"]
+    text += [f"The paper: {claim.paper}", f"Here: {section.ours}", f"Verdict: **{verdict(section.statements)}**"]
+    text.append(markdown(["statement", "found", "stated", "verdict"], [statement_row(s) for s in section.statements]))
+    text += section.notes
+    for table in section.tables:
+        file = out / f"{claim.letter}-{table.name}.csv"
+        write_numbers(file, table)
+        text += [f"{table.title} ([numbers]({file.name}))", markdown(table.headings, table.rows)]
+    for figure in section.figures:
+        file = out / f"{claim.letter}-{figure.name}.svg"
+        draw(figure, file)
+        text.append(f"![{figure.title}]({file.name})")
+    return text
+
+
+def statement_row(statement: Statement) -> list[str]:
+    """A statement with its interval."""
+    found, unit = statement.found, statement.unit
+    goal = (
+        f"below {unit * statement.below:g}"
+        if statement.below is not None
+        else f"above {unit * (statement.above or 0):g}"
+    )
+    told = f"{unit * found.mean:.3g} ({unit * found.low:.3g} to {unit * found.high:.3g})"
+    return [statement.text, told, goal, statement.verdict]
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
+
+
+def write_numbers(path: Path, table: Table) -> None:
+    """Write a table's numbers."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(table.numbers[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table.numbers)
+
+
+def what_was_run(lab: Lab, command: str) -> dict[str, str]:
+    """What the page says of the run itself."""
+    return {
+        "Command": f"`{command}`",
+        "Backend": lab.backend,
+        "Seeds": f"{lab.seeds} for what is shown, {lab.tuning_seeds or 'none'} for what is chosen by",
+        "Versions": provenance.versions(),
+        "Machine": provenance.machine(),
+        "Date": provenance.today(),
+    }

@@ -1,0 +1,118 @@
+"""Training and measuring in JAX: an epoch is one compiled loop over its batches."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import samfamily_jax
+from benchmarks.data import Floats
+from benchmarks.network import Weights
+from benchmarks.paper.networks import NETWORKS, Ops
+from benchmarks.paper.task import Task
+from samfamily import Variant
+
+OPS = Ops(
+    relu=jax.nn.relu,
+    softmax=jax.nn.softmax,
+    pad=lambda x, n: jnp.pad(x, ((0, 0), (n, n), (0, 0))),
+    concatenate=lambda xs: jnp.concatenate(xs, axis=-1),
+)
+
+
+def cross_entropies(network: str, weights: Sequence[jax.Array], inputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """The cross-entropy of each example."""
+    return -jnp.sum(targets * jax.nn.log_softmax(NETWORKS[network].logits(OPS, weights, inputs)), axis=1)
+
+
+def misses(network: str, weights: Sequence[jax.Array], inputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """One less the probability of the right class, for each example: a loss in [0, 1]."""
+    return 1 - jnp.sum(targets * jax.nn.softmax(NETWORKS[network].logits(OPS, weights, inputs)), axis=1)
+
+
+LOSSES = {"cross-entropy": cross_entropies, "miss": misses}
+
+
+def mean_loss(network: str, loss: str = "cross-entropy") -> Callable[..., jax.Array]:
+    """The mean of this loss over a batch's examples, called with weights, inputs and targets."""
+    return lambda weights, inputs, targets: jnp.mean(LOSSES[loss](network, weights, inputs, targets))
+
+
+@functools.cache
+def compiled(network: str, variant: Variant | None) -> Callable[..., Any]:
+    """One epoch of a variant, compiled for all radii and rates: a loop over the steps of `torch.optim.SGD`."""
+    loss = mean_loss(network)
+
+    def step(settings: Any, carry: Any, batch: Any) -> Any:
+        (rho, momentum, weight_decay), (weights, velocity, memory), (*examples, rate) = settings, carry, batch
+        if variant is None:
+            value, gradients = jax.value_and_grad(loss)(weights, *examples)
+        else:
+            sharp = sharpness_aware(loss, variant.with_rho(rho))
+            (value, gradients), memory = sharp.value_and_grad(weights, memory, *examples)
+        triples = zip(weights, gradients, velocity, strict=True)
+        velocity = [momentum * v + g + weight_decay * w for w, g, v in triples]
+        return ([w - rate * v for w, v in zip(weights, velocity, strict=True)], velocity, memory), value
+
+    def epoch(settings: Any, carry: Any, batches: Any) -> Any:
+        return jax.lax.scan(functools.partial(step, settings), carry, batches)
+
+    return jax.jit(epoch, donate_argnums=1)
+
+
+def sharpness_aware(loss: Callable[..., jax.Array], variant: Variant) -> samfamily_jax.SharpnessAware:
+    """The variant's functions; all shards of a batch, if there are any, at once, which for small models is faster."""
+    shards = None if variant.m is None else samfamily_jax.vmapped
+    return samfamily_jax.sharpness_aware(loss, variant, batch_argnums=(1, 2), shards=shards)
+
+
+_losses = jax.jit(cross_entropies, static_argnums=0)
+_outputs = jax.jit(lambda network, weights, inputs: NETWORKS[network].logits(OPS, weights, inputs), static_argnums=0)
+
+
+class Trainer:
+    """A training in progress."""
+
+    def __init__(self, task: Task) -> None:
+        weights, variant = [jnp.array(weight) for weight in task.weights], task.variant
+        rho = None if variant is None else variant.radius.rho
+        memory = None if variant is None else sharpness_aware(mean_loss(task.network), variant).init(weights)
+        self.network = task.network
+        self.carry = weights, [jnp.zeros_like(weight) for weight in weights], memory
+        self.epoch = functools.partial(
+            compiled(task.network, None if variant is None else variant.with_rho(1.0)),
+            (rho, task.momentum, task.weight_decay),
+        )
+
+    def run(self, inputs: Floats, targets: Floats, rates: Floats) -> float:
+        """See `task.Trainer`."""
+        self.carry, losses = self.epoch(self.carry, (inputs, targets, rates))
+        return float(np.mean(jax.device_get(losses)))
+
+    def losses(self, inputs: Floats, targets: Floats) -> Floats:
+        """See `task.Trainer`."""
+        return np.asarray(_losses(self.network, self.carry[0], inputs, targets))
+
+    def outputs(self, inputs: Floats) -> Floats:
+        """See `task.Trainer`."""
+        return np.asarray(_outputs(self.network, self.carry[0], inputs))
+
+    def weights(self) -> Weights:
+        """See `task.Trainer`."""
+        return [np.array(weight) for weight in self.carry[0]]
+
+
+@functools.cache
+def _first(network: str, loss: str, length: int, classes: int) -> samfamily_jax.Landscape:
+    """A landscape whose compiled functions serve all weights and data."""
+    zeros = [jnp.zeros(shape) for shape in NETWORKS[network].shapes(length)]
+    return samfamily_jax.Landscape(mean_loss(network, loss), zeros, (jnp.zeros((1, length)), jnp.zeros((1, classes))))
+
+
+def landscape(network: str, loss: str, weights: Weights, inputs: Floats, targets: Floats) -> samfamily_jax.Landscape:
+    """See `task.landscape`."""
+    first = _first(network, loss, inputs.shape[1], targets.shape[1])
+    return first.at([jnp.array(weight) for weight in weights]).over([(jnp.array(inputs), jnp.array(targets))])

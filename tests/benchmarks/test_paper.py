@@ -1,0 +1,454 @@
+"""`python -m benchmarks paper`: keys, resumption, tuning, treatments, verdicts and the page."""
+
+import dataclasses
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks.data import Dataset, load
+from benchmarks.network import initial_weights
+from benchmarks.network_jax import logits
+from benchmarks.paper import train_jax, train_torch, training
+from benchmarks.paper.claim import Claim
+from benchmarks.paper.claims import CLAIMS
+from benchmarks.paper.command import chosen
+from benchmarks.paper.contest import at_budget, compete, fixed, lines
+from benchmarks.paper.execution import Execution, everything, plan
+from benchmarks.paper.intervals import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Interval, Statement, less, verdict
+from benchmarks.paper.keys import key
+from benchmarks.paper.lab import Asking, Lab, Results, best
+from benchmarks.paper.measure import Climb, Measurement, MSharpness, Spectrum, TheoremTwo, UpdateCosine
+from benchmarks.paper.networks import NETWORKS
+from benchmarks.paper.page import write
+from benchmarks.paper.section import Section, contest_table
+from benchmarks.paper.store import Found, Store
+from benchmarks.paper.task import Task, trainer
+from benchmarks.paper.training import Training, learning_rates, one_hot, row
+from benchmarks.paper.treatments import Mentor, MentorMix, Mixup, Plain, Smoothing
+from benchmarks.pool import ThisProcess
+from samfamily import SAM
+
+LAB = Lab("torch", seeds=2, tuning_seeds=1, epochs=1, points=2, examples=64)
+TINY = LAB.base("mlp", "digits", noise=0.4)
+
+
+def ask(lab: Lab) -> Asking[Any]:
+    """A tiny contest, with a training that starts from another's labels."""
+    first = TINY.but(row=row("SAM", rho=0.1))
+    return (yield from compete(lab, [fixed("SGD", TINY), fixed("retaught", first.but(labels_from=first))]))
+
+
+def judge(lab: Lab, found: Any, results: Results) -> Section:
+    here = lines(results, "", found)
+    return Section([less("retaught below SGD", here[1].epochs, here[0].epochs)], "", [contest_table("t", "", here)])
+
+
+CLAIM = Claim("z", "a tiny claim", "nothing", ask, judge)
+
+
+def carried_out(folder: Path) -> tuple[list[Any], str]:
+    """The tiny claim done in this process with its results here: what it found, and what was said."""
+    output = io.StringIO()
+    execution = Execution(Store(folder), ThisProcess(), 1, Console(file=output, width=200))
+    return execution.carry_out([CLAIM], LAB), output.getvalue()
+
+
+def contents(folder: Path) -> dict[str, dict[str, Any]]:
+    """All results in a store but for the seconds that they took."""
+    files = sorted(folder.glob("*/*.npz"))
+    return {p.name: {k: v for k, v in np.load(p).items() if k != "seconds"} for p in files}
+
+
+# ------------------------------------------------------------------------------------------------- keys and storage
+
+
+def test_a_key_changes_with_every_field() -> None:
+    parent = dataclasses.replace(TINY, seed=7)
+    changed = {
+        "backend": "jax", "seed": 1, "network": "cnn", "noise": 0.2, "row": row("SAM", rho=0.1),
+        "treatment": Mixup(0.2), "classes": (0, 5), "labels_from": parent, "weights_from": parent, "snapshots": (1,),
+    }  # fmt: skip
+    assert changed.keys() == {field.name for field in dataclasses.fields(Training)} - {"recipe"}
+    recipe = {"data": "mnist1d", "epochs": 2, "batch_size": 64, "learning_rate": 0.1, "momentum": 0.8,
+              "weight_decay": 0.0, "validation": True}  # fmt: skip
+    assert recipe.keys() == {field.name for field in dataclasses.fields(TINY.recipe)}
+    rows = [row("SAM", rho=0.1), row("SAM", rho=0.2), row("SAM", m=4, rho=0.1), row("ASAM", rho=0.1)]
+    works: list[Any] = [TINY, *(TINY.but(**{name: value}) for name, value in (changed | recipe).items())]
+    works += [TINY.but(row=one) for one in rows[1:]] + [TINY.but(treatment=Mentor(0.5))]
+    works += [Measurement(TINY, Spectrum()), Measurement(TINY, Spectrum(), 1)]
+    works += [Measurement(TINY, Spectrum(4)), Measurement(TINY, MSharpness((1,), 0.1))]
+    assert len({key(work) for work in works}) == len(works)
+
+
+def test_what_is_stored_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+
+    def cut(file: Any, **_: Any) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(np, "savez", cut)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(TINY, {"errors": np.zeros(1)})
+    assert TINY not in store
+    assert list(tmp_path.glob("*/*.unfinished"))
+    store.sweep()
+    assert not list(tmp_path.glob("*/*.unfinished"))
+    store.save(TINY, {"errors": np.arange(2.0)})
+    np.testing.assert_array_equal(store.load(TINY)["errors"], [0, 1])
+
+
+def test_finished_work_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, said = carried_out(tmp_path)
+    assert "100 %, 0 s left" in said.splitlines()[-1]
+
+    def never(*_: Any) -> Found:
+        raise AssertionError
+
+    monkeypatch.setattr(training, "run", never)
+    found, said = carried_out(tmp_path)
+    assert len(said.splitlines()) == 1
+    assert found[0][0].name == "SGD"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    folder, moments = tmp_path / "killed", iter((0.0, 0.05, 0.2))
+    code = (
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_paper; test_paper.carried_out(Path(sys.argv[1]))"
+    )
+    status = -signal.SIGKILL
+    while status:
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, str(folder)], env=environment())
+        moment = next(moments, None)
+        if moment is not None:
+            count = len(contents(folder))
+            while len(contents(folder)) == count and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(moment)
+            process.kill()
+        status = process.wait(60)
+        assert status in (0, -signal.SIGKILL)
+    carried_out(tmp_path / "whole")
+    killed, whole = contents(folder), contents(tmp_path / "whole")
+    assert killed.keys() == whole.keys()
+    for name, arrays in whole.items():
+        assert killed[name].keys() == arrays.keys()
+        for what, array in arrays.items():
+            assert array.tobytes() == killed[name][what].tobytes(), (name, what)
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+
+
+# ------------------------------------------------------------------------------------------------ networks, trainers
+
+
+@pytest.mark.parametrize(("network", "length"), [("cnn", 64), ("mlp", 64), ("transformer", 40)])
+def test_frameworks_agree_on_outputs_and_on_training(network: str, length: int) -> None:
+    draw = np.random.default_rng(0)
+    weights = [draw.normal(0, 0.2, shape).astype(np.float32) for shape in NETWORKS[network].shapes(length)]
+    inputs = draw.normal(size=(2, 8, length)).astype(np.float32)
+    targets = one_hot(draw.integers(0, 10, size=(2, 8)))
+    rates = np.array([0.1, 0.05], dtype=np.float32)
+    variant = SAM(rho=0.1).sharded(4) if network == "mlp" else None
+    models = [trainer(backend, Task(network, weights, variant, 0.9, 1e-3)) for backend in ("torch", "jax")]
+    ours, theirs = (model.outputs(inputs[0]) for model in models)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    losses = [model.run(inputs, targets, rates) for model in models]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for one, other in zip(*(model.weights() for model in models), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_convolutional_network_is_the_reports() -> None:
+    weights, inputs = initial_weights(40, 1), load("mnist1d").inputs[:4]
+    ours = NETWORKS["cnn"].logits(train_torch.OPS, [torch.tensor(w) for w in weights], torch.tensor(inputs))
+    np.testing.assert_allclose(ours, logits([jnp.asarray(w) for w in weights], jnp.asarray(inputs)), atol=1e-6)
+    drawn = training.initial_weights(Training("torch", 1), 40)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, drawn, strict=True))
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "miss"])
+def test_both_backends_measure_the_same_loss(loss: str) -> None:
+    weights, data = initial_weights(40, 0), load("mnist1d")
+    shown = data.inputs[:32], one_hot(data.labels[:32])
+    found = [module.landscape("cnn", loss, weights, *shown).loss() for module in (train_torch, train_jax)]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("instrument", "figure"),
+    [
+        (Spectrum(2, 64, 6), "values"),
+        (MSharpness((16, 64), 0.1, 64), "rises"),
+        (Climb(row("SAM", rho=0.1, steps=2), 128), "rise"),
+        (UpdateCosine(0.01, 128), "cosine"),
+        (TheoremTwo(0.1), "value"),
+    ],
+)
+def test_an_instrument_looks_at_the_weights_after_an_epoch(instrument: Any, figure: str, tmp_path: Path) -> None:
+    store, trained = Store(tmp_path), TINY.but(epochs=2, snapshots=(1,))
+    store.save(trained, trained.run(store))
+    early, late = (Measurement(trained, instrument, epoch).run(store)[figure] for epoch in (1, None))
+    assert np.all(np.isfinite(early))
+    assert np.any(early != late)
+
+
+# ------------------------------------------------------------------------------------------------------- treatments
+
+
+def batch() -> tuple[Any, Any]:
+    draw = np.random.default_rng(1)
+    return draw.normal(size=(6, 3)).astype(np.float32), one_hot(np.arange(6))
+
+
+def none(*_: Any) -> Any:
+    raise AssertionError("no loss is needed")
+
+
+def test_mixup_blends_examples_and_targets_in_one_proportion() -> None:
+    x, y = batch()
+    found, random = Mixup(0.5)(x, y, np.random.default_rng(3), none, None), np.random.default_rng(3)
+    share, other = random.beta(0.5, 0.5), random.permutation(6)
+    np.testing.assert_allclose(found.inputs, share * x + (1 - share) * x[other], rtol=1e-5)
+    np.testing.assert_allclose(found.targets, share * y + (1 - share) * y[other], rtol=1e-5, atol=1e-7)
+
+
+def test_smoothing_gives_a_share_to_all_classes() -> None:
+    x, y = batch()
+    found = Smoothing(0.1)(x, y, np.random.default_rng(0), none, None)
+    np.testing.assert_allclose(found.targets, 0.9 * y + 0.01, rtol=1e-6)
+    assert found.inputs is x
+
+
+def test_a_mentor_leaves_out_what_lies_above_a_moving_percentile() -> None:
+    x, y = batch()
+    losses = np.arange(6, dtype=np.float32)
+    first = Mentor(0.5)(x, y, np.random.default_rng(0), lambda *_: losses, None)
+    np.testing.assert_array_equal(first.targets, y * (losses <= 2.5)[:, None])
+    then = Mentor(0.5, keep=0.8)(x, y, np.random.default_rng(0), lambda *_: losses + 10, first.memory)
+    assert then.memory == pytest.approx(0.8 * 2.5 + 0.2 * 12.5)
+
+
+def test_mentormix_draws_partners_by_trust_and_weighs_the_more_trusted_more() -> None:
+    x, y = batch()
+    looks = iter([np.array([0, 0, 0, 9, 9, 9], dtype=np.float32), np.array([0, 9, 0, 0, 0, 0], dtype=np.float32)])
+    found = MentorMix(0.5)(x, y, np.random.default_rng(5), lambda *_: next(looks), None)
+    trusted = np.array([1, 1, 1, 0, 0, 0])
+    odds, random = np.exp(trusted) / np.exp(trusted).sum(), np.random.default_rng(5)
+    other, drawn = random.choice(6, size=6, p=odds), random.beta(1, 1, size=6)
+    share = np.where(trusted, np.maximum(drawn, 1 - drawn), np.minimum(drawn, 1 - drawn))[:, None]
+    np.testing.assert_allclose(found.inputs, share * x + (1 - share) * x[other], rtol=1e-5)
+    kept = np.array([1, 0, 1, 1, 1, 1])[:, None]  # what has a high loss after the blend is left out
+    np.testing.assert_allclose(found.targets, kept * (share * y + (1 - share) * y[other]), rtol=1e-5, atol=1e-7)
+
+
+def test_what_a_treatment_draws_is_a_function_of_seed_and_step() -> None:
+    draws: list[float] = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Listening(Plain):
+        def __call__(self, inputs: Any, targets: Any, random: Any, losses: Any, memory: Any) -> Any:
+            draws.append(random.random())
+            return super().__call__(inputs, targets, random, losses, memory)
+
+    TINY.but(treatment=Listening()).run(Store(Path()))
+    expected = [np.random.default_rng([0, training.TREATMENT_STREAM, step]).random() for step in range(len(draws))]
+    assert draws == expected
+    assert len(draws) == TINY.steps_per_epoch
+
+
+# ----------------------------------------------------------------------------------------- cost, budgets and tuning
+
+
+def test_evaluations_count_passes_products_and_the_teacher() -> None:
+    steps = TINY.steps_per_epoch
+    sam = TINY.but(row=row("SAM", rho=0.1))
+    assert (TINY.evaluations, sam.evaluations) == (steps, 2 * steps)
+    assert sam.but(labels_from=sam).evaluations == 4 * steps
+    assert TINY.but(treatment=MentorMix(0.5)).evaluations == pytest.approx(steps * (1 + 2 / 3))
+    assert TINY.but(row=row("SAM", rho=0.1, second_order=True)).evaluations_per_step == 4
+
+
+def test_equal_budgets_are_equal() -> None:
+    base = TINY.but(epochs=60)
+    for one in (base, base.but(row=row("SAM", rho=0.1)), base.but(row=row("SAM", rho=0.1, steps=5)),
+                base.but(labels_from=base), base.but(row=row("LookSAM", rho=0.1))):  # fmt: skip
+        equal = at_budget(one, 120)
+        assert equal.evaluations == pytest.approx(120 * base.steps_per_epoch, rel=0.03)
+        assert equal.labels_from is None or equal.labels_from.recipe.epochs == equal.recipe.epochs
+
+
+def test_fine_tuning_starts_from_all_but_the_last_layer(tmp_path: Path) -> None:
+    store, before = Store(tmp_path), TINY.but(classes=(0, 5))
+    store.save(before, before.run(store))
+    resting = TINY.but(weights_from=before, classes=(5, 10), learning_rate=0.0)
+    *kept, weight, bias = training.final_weights(resting.run(store))
+    *first, old, _ = training.final_weights(store.load(before))
+    assert all(np.array_equal(a, b) for a, b in zip(kept, first, strict=True))
+    for one, other in zip((weight, bias), training.initial_weights(resting, 64)[-2:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.any(weight != old)
+
+
+def test_the_rate_falls_along_a_cosine() -> None:
+    rates = learning_rates(TINY.but(epochs=4, learning_rate=0.2))
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[len(rates) // 2] == pytest.approx(0.1)
+    assert 0 < rates[-1] < 0.01
+
+
+def test_tuning_never_sees_test_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = TINY.but(row=row("SAM", rho=0.1))
+    retaught, tuned = first.but(labels_from=first), first.but(weights_from=TINY.but(classes=(0, 5)))
+    asking = best(LAB, [retaught, tuned])
+    wanted: list[Training] = list(next(asking))  # type: ignore[arg-type]
+    for work in [*wanted, *(needed for one in wanted for needed in one.needs)]:
+        assert work.recipe.validation
+
+    def guarded(name: str) -> Dataset:
+        data = load.__wrapped__("digits")
+        nothing = np.full_like(data.evaluation_inputs, np.nan)
+        return Dataset(data.inputs, data.labels, nothing, data.evaluation_labels)
+
+    monkeypatch.setattr(training, "load", guarded)
+    training._only.cache_clear()
+    try:
+        found = TINY.but(validation=True).run(Store(Path()))
+        held = TINY.but(validation=True).dataset()
+    finally:
+        training._only.cache_clear()
+    assert np.isfinite(found["evaluation"]).all()
+    assert np.isfinite(held.evaluation_inputs).all()
+
+
+# --------------------------------------------------------------------------------------------------------- verdicts
+
+
+def test_the_interval_is_students() -> None:
+    found = Interval.of([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found.mean == 3
+    assert found.high - 3 == pytest.approx(2.776445 * (2.5 / 5) ** 0.5, rel=1e-5)
+    assert Interval.of([1.0]) == Interval(1.0, -inf, inf)
+    assert Interval(0, -1, 1).overlaps(Interval(2, 1, 3))
+    assert not Interval(0, -1, 1).overlaps(Interval(2.5, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [((-3, -1), REPRODUCED), ((1, 3), NOT_REPRODUCED), ((-1, 1), UNDECIDED), ((-inf, inf), UNDECIDED)],
+)
+def test_the_rule_has_three_outcomes(interval: tuple[float, float], expected: str) -> None:
+    low, high = interval
+    assert Statement("", Interval(0, low, high), below=0.0).verdict == expected
+    assert Statement("", Interval(0, -high, -low), above=0.0).verdict == expected
+    assert Statement("", Interval(0, low - 5, high - 5), above=-7.0).verdict == UNDECIDED or low != -inf
+
+
+def test_a_claim_holds_where_all_of_it_does_and_fails_where_any_fails() -> None:
+    yes, no, maybe = (Statement("", Interval(0, *ends), below=0.0) for ends in ((-2, -1), (1, 2), (-1, 1)))
+    assert verdict([yes, yes]) == REPRODUCED
+    assert verdict([yes, maybe]) == UNDECIDED
+    assert verdict([yes, maybe, no]) == NOT_REPRODUCED
+    assert verdict([]) == UNDECIDED
+
+
+def test_differences_are_paired_by_seed() -> None:
+    ours, theirs = [0.10, 0.20, 0.30], [0.11, 0.21, 0.31]
+    assert less("", ours, theirs).verdict == REPRODUCED
+    assert less("", theirs, ours).verdict == NOT_REPRODUCED
+
+
+# ---------------------------------------------------------------------------------------------- claims and the page
+
+
+class Drawn:
+    """Results that are drawn by the key of the work."""
+
+    def load(self, work: Any) -> Found:
+        draw = np.random.default_rng(int(key(work)[:8], 16))
+        single = ("rise", "cosine", "value", "worst", "complexity", "margin")
+        return {
+            "errors": draw.uniform(0, 0.5, 3),
+            "seconds": draw.uniform(0, 1, 3),
+            "train": draw.uniform(0, 1, 2),
+            "evaluation": draw.uniform(0, 1, 2),
+            "values": np.sort(draw.uniform(1, 9, 5))[::-1],
+            "rises": draw.uniform(0, 1, 5),
+            **{name: np.array(draw.uniform()) for name in single},
+        }
+
+
+@pytest.fixture(scope="module")
+def drawn_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Section]]:
+    """All claims on drawn results."""
+    lab, claims, out = Lab(seeds=3, tuning_seeds=1, points=2), list(CLAIMS.values()), tmp_path_factory.mktemp("out")
+
+    def nothing(_: Sequence[Any]) -> None:
+        pass
+
+    found = everything(claims, lab, nothing, Drawn())
+    sections = [claim.judge(lab, known, Drawn()) for claim, known in zip(claims, found, strict=True)]
+    return write(out, claims, sections, lab, {"Command": "none"}), sections
+
+
+def test_every_claim_has_statements_a_verdict_and_files_that_are_there(
+    drawn_page: tuple[Path, list[Section]],
+) -> None:
+    path, sections = drawn_page
+    text = path.read_text(encoding="utf-8")
+    assert list(CLAIMS) == list("abcdefghijkl")
+    for claim, section in zip(CLAIMS.values(), sections, strict=True):
+        assert section.statements
+        assert f"## {claim.letter}. {claim.title}" in text
+        files = [f"{claim.letter}-{t.name}.csv" for t in section.tables]
+        files += [f"{claim.letter}-{f.name}.svg" for f in section.figures]
+        for file in files:
+            assert f"({file})" in text
+            assert (path.parent / file).stat().st_size > 100
+    assert "nan" not in (path.parent / "c-noise.csv").read_text(encoding="utf-8")
+
+
+def test_every_comparison_is_at_equal_epochs_and_at_equal_gradient_evaluations(
+    drawn_page: tuple[Path, list[Section]],
+) -> None:
+    for claim, section in zip(CLAIMS.values(), drawn_page[1], strict=True):
+        headings = " ".join(h for table in section.tables for h in table.headings)
+        assert "equal epochs" in headings, claim.letter
+        assert "equal gradient evaluations" in headings, claim.letter
+
+
+def test_the_plan_is_known_before_anything_is_done_and_each_piece_is_there_once(tmp_path: Path) -> None:
+    works = plan([CLAIM], LAB, Store(tmp_path))
+    assert len(works) == len(set(works))
+    assert all(works.index(needed) < works.index(work) for work in works for needed in work.needs)
+    for letters in (["a"], ["a", "g"]):
+        found = plan([CLAIMS[letter] for letter in letters], LAB, Store(tmp_path))
+        assert len({key(work) for work in found}) == len(found)
+
+
+def test_letters_choose_claims() -> None:
+    assert chosen([]) == list("abcdefghijk")
+    assert chosen(["all"]) == list("abcdefghijkl")
+    assert chosen(["l", "a"]) == ["a", "l"]
+    with pytest.raises(SystemExit, match=r"no claim 'q'; choose letters out of a, b"):
+        chosen(["q"])

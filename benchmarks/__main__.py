@@ -8,6 +8,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "report": "train with SGD, SAM, ASAM and m-sharded SAM in PyTorch and JAX, and write one page about it",
     "curvature": "measure the curvature of the solutions that SGD and SAM find",
+    "agreement": "train with every row of the family in PyTorch and JAX, and show how far the weights come apart",
     "exact": "hold the exact inner maximum to sampling, and the first-order step to the exact maximum",
     "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
     "paper": "reproduce the claims of the SAM paper in kind, and say of each whether it holds here",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.walk_jax import QUICK
 from tests.distributed.launch import free_port
-from tests.distributed.walks_jax import QUICK
 
 ROOT = Path(__file__).parents[2]
 ALONE, TOGETHER = ROOT / "examples" / "train_jax.py", ROOT / "examples" / "train_jax_processes.py"

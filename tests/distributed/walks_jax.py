@@ -18,16 +18,10 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.counting_jax import all_reduces
+from benchmarks.walk_jax import QUICK
 from samfamily import SAM, Recipe, Variant
 from samfamily_jax import scanned, sharpness_aware, value_and_grad
 
-QUICK: Any = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""To compile in a quarter of the time what is far too small to be slow; collectives are as they would be."""
 BATCH = 64
 TX = optax.sgd(0.1, momentum=0.9)
 

@@ -9,7 +9,7 @@ from benchmarks.methods import METHODS, NOISE_LEVELS
 from benchmarks.summary import capital, labels
 from samfamily.curvature import Density
 
-EFFORT = Effort(examples=1000, order=30, draws=3)
+EFFORT = Effort(examples=1000, order=24, draws=3)
 
 
 def section(spectra: Sequence[tuple[Cell, Density]], backends: Mapping[str, str]) -> str:

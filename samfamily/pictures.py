@@ -24,9 +24,9 @@ SERIES = {
     "loss": "Loss",
     "lambda_max": "Largest eigenvalue λ₁",
     "ratio": "λ₁ / λ₅",
-    "m_sharpness": "m-sharpness",
-    "cosine": "Cosine",
-    "effective_radius": "Effective radius",
+    "m_sharpness": "m-sharpness: the rise of the loss where the adversary goes",
+    "cosine": "Cosine of the gradients here and where the adversary goes",
+    "effective_radius": "How far the adversary goes",
 }
 """What `training` can show, each with the title of its panel."""
 
@@ -70,7 +70,7 @@ def spectrum(
         raise ValueError(f"{len(densities)} densities at the width {width}: give one or more, and a positive width")
     low, high = (pick(d.range[i] for d in densities.values()) for i, pick in enumerate((min, max)))
     width = width or (high - low or abs(high) or 1.0) / 100
-    x = np.linspace(low - 4 * width, high + 4 * width, 800)
+    x = np.linspace(low - 4 * width, high + 4 * width, 500)
     floor = min(map(_faintest, densities.values())) / (sqrt(2 * pi) * width)
     figure, [ax] = canvas(ax, 1, (6.4, 3.6))
     for (name, density), colour in coloured(densities.items()):

@@ -199,7 +199,7 @@ def test_what_was_not_measured_leaves_a_gap_or_no_panel() -> None:
     for record in run:
         del record["cosine"]
     figure = pictures.training(run)
-    assert "Cosine" not in [ax.get_title("left") for ax in figure.axes]
+    assert pictures.SERIES["cosine"] not in [ax.get_title("left") for ax in figure.axes]
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [0, np.nan, np.nan, 3])
     assert not figure.axes[0].get_legend()  # one run without a name needs none
 

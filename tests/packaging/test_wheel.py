@@ -58,7 +58,7 @@ def test_it_says_what_it_is(metadata: Message) -> None:
     assert metadata["Name"] == "samfamily"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
-    extras = {"torch", "jax", "all", "lightning", "huggingface", "pictures"}
+    extras = {"torch", "jax", "all", "lightning", "huggingface", "pictures", "tensorboard"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 

@@ -9,6 +9,7 @@ COMMANDS = {
     "report": "train with SGD, SAM, ASAM and m-sharded SAM in PyTorch and JAX, and write one page about it",
     "exact": "hold the exact inner maximum to sampling, and the first-order step to the exact maximum",
     "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
+    "curvature-cost": "time a product with the curvature against a gradient, and count the vectors that are kept",
     "scaling": "count and time what is sent between devices, and carry it to thousands of them on paper",
     "tune": "choose each method's radius on validation data held out from the training data",
     "faults": "look for the reported faults of sharpness-aware libraries, in this one and in its peers",
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(metavar="NAME", required=True)
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"benchmarks.{name}")
+        module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
         command = commands.add_parser(
             name, help=summary, description=module.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )

@@ -11,6 +11,7 @@ COMMANDS = {
     "agreement": "train with every row of the family in PyTorch and JAX, and show how far the weights come apart",
     "exact": "hold the exact inner maximum to sampling, and the first-order step to the exact maximum",
     "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
+    "curvature-cost": "time a product with the curvature against a gradient, and count the vectors that are kept",
     "paper": "reproduce the claims of the SAM paper in kind, and say of each whether it holds here",
     "scaling": "count and time what is sent between devices, and carry it to thousands of them on paper",
     "tune": "choose each method's radius on validation data held out from the training data",
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(metavar="NAME", required=True)
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"benchmarks.{name}")
+        module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
         command = commands.add_parser(
             name, help=summary, description=module.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )

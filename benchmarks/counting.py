@@ -7,10 +7,14 @@ view, fresh memory or a profiler's mark, is not counted.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from itertools import accumulate
+from typing import Any, Self, TypeVar
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
+
+T = TypeVar("T")
 
 ONLY_WRITES = ("copy_", "_foreach_copy_", "fill_", "zero_", "_foreach_zero_", "normal_", "uniform_")
 """Calls that write into a tensor without reading it."""
@@ -71,6 +75,22 @@ class Count(TorchDispatchMode):
         self.names[func.__name__.partition(".")[0]] += traffic > 0
         self.bytes += traffic
         return result
+
+
+def peak_bytes(function: Callable[[], T]) -> tuple[T, int, int]:
+    """What a function on the CPU returns; the memory that tensors took at most meanwhile; and what it left.
+
+    Example:
+        >>> _, most, left = peak_bytes(lambda: (torch.zeros(1000) + 1)[:1])
+        >>> most, left
+        (8000, 4000)
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
+        found = function()
+    results: Any = profiled.profiler
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return found, max(accumulate(sizes), default=0), sum(sizes)
 
 
 def _traffic(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int:

@@ -84,6 +84,7 @@ def eigenvalues(
 
     Raises:
         ValueError: more eigenvalues than n, too little memory, weights that are not finite, no data.
+        TypeError: complex weights.
         FloatingPointError: a product is not finite.
         ArithmeticError: products that contradict each other, since the loss is a random one.
 
@@ -104,7 +105,7 @@ def eigenvalues(
         raise ValueError(f"memory = {memory} vectors for {wanted} eigenvalues: keep at least {wanted + 2}")
     if products < wanted:
         raise ValueError(f"products = {products} for {wanted} eigenvalues: allow at least as many")
-    landscape.check()
+    _check(landscape)
     with landscape.matrix(of) as A, shown(progress, None) as tick:
         space = Krylov(A, random(landscape.w, seed, 0), seed)
         while True:
@@ -201,6 +202,7 @@ def density(
     Raises:
         ValueError: an order or a number of draws below 1, eigenvectors of other weights, weights that are not finite,
             no data.
+        TypeError: complex weights.
         FloatingPointError: a product is not finite.
         ArithmeticError: products that contradict each other, since the loss is a random one.
 
@@ -218,7 +220,7 @@ def density(
     w = landscape.w
     if any([x.shape for x in v.leaves] != [x.shape for x in w.leaves] for v in ends):
         raise ValueError("the known eigenvectors have other shapes than the weights: pass those of the same model")
-    landscape.check()
+    _check(landscape)
     n, k = w.size, len(ends)
     nodes, weights, products = [], [], 0
     with landscape.matrix(of) as A, shown(progress, order * draws) as tick:
@@ -287,6 +289,7 @@ def moments(
 
     Raises:
         ValueError: fewer than 6 products, weights that are not finite, no data.
+        TypeError: complex weights.
         FloatingPointError: a product is not finite.
 
     Example:
@@ -299,7 +302,7 @@ def moments(
     check.positive_integer("products", products)
     if products < 6:
         raise ValueError(f"products = {products} leave no third with an error of its own: allow 6 or more")
-    landscape.check()
+    _check(landscape)
     w, third = landscape.w, products // 3
 
     def image(v: Vec) -> Vec:
@@ -314,13 +317,24 @@ def moments(
         for i in range(min(third, w.size)):
             extend(basis, image(signs(i)))
         exact = np.array([(float(q.inner(a)), float(a.inner(a))) for q in basis for a in [image(q)]]).reshape(-1, 2)
-        left = [orthogonal(signs(third + i), basis)[0] for i in range(third if len(basis) < w.size else 0)]
+        left = (orthogonal(signs(third + i), basis)[0] for i in range(third if len(basis) < w.size else 0))
         sampled = np.array([(float(g.inner(a)), float(a.inner(a))) for g in left for a in [image(g)]]).reshape(-1, 2)
     mean, error = _estimate(sampled) if len(sampled) else (np.zeros(2), np.zeros(2))
     trace, square = exact.sum(0) + mean
     frobenius = sqrt(max(float(square), 0.0))
     off = float(error[1]) / (2 * frobenius) if frobenius else 0.0
     return Moments(float(trace), float(error[0]), frobenius, off, min(third, w.size) + len(exact) + len(sampled))
+
+
+def _check(landscape: Landscape) -> None:
+    """Raise ValueError where a weight is not finite, and TypeError where one is complex."""
+    landscape.check()
+    for leaf, x in zip(landscape.w.space.leaves, landscape.w.leaves, strict=True):
+        if "complex" in str(x.dtype):
+            raise TypeError(
+                f"the weights {leaf.name or 'in a leaf'} are complex, and random directions among them are not: "
+                "measure a model whose parameters are their real and imaginary parts"
+            )
 
 
 def _estimate(samples: Array) -> tuple[Array, Array]:

@@ -73,15 +73,14 @@ class Krylov:
             ArithmeticError: it contradicts earlier products, so that there is no one symmetric matrix.
         """
         q = self.basis[self.size]
-        image, length = finite(self.product(q))
-        self.products, self.scale = self.products + 1, max(self.scale, length)
-        rest, s = orthogonal(image, self.basis)
+        rest, s = orthogonal(self._image(q), self.basis)  # and nobody holds on to the image
         rounding = q.space.rounding(q.leaves)
         if np.any(abs(s[:-1] - self.b) > sqrt(rounding) * self.scale):
             raise ArithmeticError(
                 f"two products with the curvature contradict each other by {np.max(abs(s[:-1] - self.b)):.3g}, where "
-                f"the matrix is of size {self.scale:.3g}: the loss changes between two looks, as dropout, random "
-                "augmentation or a loader's order make it; switch them off"
+                f"the matrix is of size {self.scale:.3g}: the loss changes between two looks, as dropout and "
+                "random augmentation make it, or is computed in a narrower type than its weights, as by autocast: "
+                "switch that off"
             )
         self.S = np.block([[self.S, s[:-1, None]], [s]])
         beta = float(rest.norm(2))
@@ -92,6 +91,11 @@ class Krylov:
             if beta == 0:
                 rest = orthogonal(rest, self.basis)[0]
             self.basis.append((rest / rest.norm(2)).collapsed())
+
+    def _image(self, q: Vec) -> Vec:
+        image, length = finite(self.product(q))
+        self.products, self.scale = self.products + 1, max(self.scale, length)
+        return image
 
     def ritz(self) -> tuple[Array, Array, Array]:
         r"""Return the eigenvalues of S, ascending, its eigenvectors y, and \(\lVert A Qy - \theta Qy\rVert\).
@@ -121,8 +125,8 @@ def finite(image: Vec) -> tuple[Vec, float]:
     length = float(image.norm(2))
     if not length < inf:
         raise FloatingPointError(
-            f"a product with the curvature has the norm {length}: the loss or one of its derivatives overflows at "
-            "these weights; measure those of an earlier step, or in float64"
+            f"a product with the curvature has the norm {length}: the loss, its data or one of its derivatives is not "
+            "finite at these weights; look at the data, measure the weights of an earlier step, or in float64"
         )
     return image, length
 

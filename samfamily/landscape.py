@@ -7,12 +7,12 @@ a batch; an adapter says how one batch answers, and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from math import inf
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from samfamily.division import division
 from samfamily.program import Choice, GaussNewtonVector, HessianVector, Request, add, each
@@ -66,15 +66,22 @@ class Landscape(ABC):
         w: the weights as they stand.
         spent: what was computed so far.
         share: the share of all examples that it has: a shard's is below 1.
+        pure: whether the loss is sure to be the same at every look, as a compiled function is.
 
     Raises:
-        TypeError: data that can be gone through once only.
+        TypeError: data that is no batch and no batches, or can be gone through once only.
         ValueError: no batch in the data.
     """
 
     w: Vec
+    pure: ClassVar[bool] = False
 
     def __init__(self, data: Any) -> None:
+        if isinstance(data, Mapping) or hasattr(data, "shape") or not isinstance(data, Iterable):
+            raise TypeError(
+                f"data is a {type(data).__name__}: pass one batch as a tuple of the loss's arguments, such as (data,), "
+                "or several in a list or a loader"
+            )
         if isinstance(data, Iterator):
             raise TypeError(
                 f"data is a {type(data).__name__}, which ends after one pass, and measuring takes many: pass a list of "
@@ -139,13 +146,28 @@ class Landscape(ABC):
 
         Yields:
             A function from v to the product.
+
+        Raises:
+            ArithmeticError: two looks at the loss differ.
         """
         w = self.w
+        if not self.pure:
+            self._look_twice()
         if isinstance(self.data, list) and len(self.data) == 1:
             held = self.linear_on(self.data[0], w, of)
             yield lambda v: self._multiplied(v, lambda _: held)
         else:
             yield lambda v: self._multiplied(v, lambda batch: self.linear_on(batch, w, of))
+
+    def _look_twice(self) -> None:
+        """Raise ArithmeticError where the loss is another at every look: one that is held would not be caught."""
+        one, two = self.loss(), self.loss()
+        rounding = self.w.space.rounding(self.w.leaves)
+        if abs(one - two) > min(100 * rounding, rounding**0.5) * max(abs(one), abs(two)):
+            raise ArithmeticError(
+                f"the loss is {one:.9g} at one look and {two:.9g} at the next: dropout or random augmentation make it "
+                "another; switch them off, with model.eval() where a layer does it"
+            )
 
     def _multiplied(self, v: Vec, linear: Callable[[Batch], Matrix]) -> Vec:
         self.spent.products += self.share

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from samfamily.landscape import Batch, Composed, Matrix, Product
@@ -74,7 +75,7 @@ class Landscape(AnyLandscape):
         normalisation: as for `value_and_grad`.
 
     Raises:
-        TypeError: data that can be gone through once only.
+        TypeError: data that is no batch and no batches, or can be gone through once only.
         ValueError: no leaf is a float array; when asked: a batch without arrays, no batch in the data.
 
     Example:
@@ -85,6 +86,8 @@ class Landscape(AnyLandscape):
         >>> print(curvature.eigenvalues(landscape, top=1, bottom=1))
         9 ± ..., 1 ± ... in 2 products
     """
+
+    pure = True
 
     def __init__(
         self, fun: Callable[..., Any] | Composed, params: PyTree, data: Any, normalisation: PyTree = None
@@ -98,8 +101,8 @@ class Landscape(AnyLandscape):
 
         def loss(leaves: Leaves, rest: Any, *batch: Any) -> Any:
             if parts is not None:
-                return parts.loss(outputs(leaves, rest, *batch), *batch)
-            return cast("Any", fun)(split.merge(leaves, rest), *batch)
+                return _number(parts.loss(outputs(leaves, rest, *batch), *batch))
+            return _number(cast("Any", fun)(split.merge(leaves, rest), *batch))
 
         self._normalisation, self._structure = normalisation, jax.tree.structure(params)
 
@@ -108,7 +111,8 @@ class Landscape(AnyLandscape):
 
         def bent(leaves: Leaves, rest: Any, *batch: Any) -> Any:
             z, push = jax.linearize(lambda x: outputs(x, rest, *batch), leaves)
-            return push, jax.linearize(lambda x: jax.grad(cast("Composed", parts).loss)(x, *batch), z)[1]
+            bend = jax.linearize(jax.grad(lambda z: _number(cast("Composed", parts).loss(z, *batch))), z)[1]
+            return push, bend
 
         # A linearised function is a pytree: of one structure for all batches of a shape, and so compiled once.
         self._curved, self._bent = jax.jit(curved), None if parts is None else jax.jit(bent)
@@ -172,6 +176,18 @@ class Landscape(AnyLandscape):
 def arguments(batch: Batch) -> tuple[Any, ...]:
     """Return what a loss is called with after the parameters."""
     return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+
+
+def _number(loss: Any) -> Any:
+    """Return a loss without axes; raise TypeError where it is more or other than one real number."""
+    if not isinstance(loss, jax.Array | np.ndarray | np.generic | float) or jnp.size(loss) != 1:
+        kind = f"an array of shape {loss.shape}" if isinstance(loss, jax.Array) else type(loss).__name__
+        raise TypeError(f"the loss returned {kind}: it must return the mean over the batch's examples, one number")
+    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise TypeError(
+            f"the loss returned a number of type {jnp.result_type(loss)}: it must be real, and differentiable"
+        )
+    return jnp.asarray(loss).reshape(())
 
 
 def _wide(split: Partition) -> Vec:

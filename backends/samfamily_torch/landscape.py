@@ -21,6 +21,7 @@ from samfamily_torch.batch import cut, examples_in
 from samfamily_torch.leaves import describe
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.ranks import Ranks
+from samfamily_torch.scene import Stage
 from samfamily_torch.space import TorchSpace
 
 
@@ -57,9 +58,9 @@ class Landscape(AnyLandscape):
             after it, as a loop that measures while it trains wants.
 
     Raises:
-        TypeError: a model that is none, or data that can be gone through once only.
-        ValueError: no parameter requires a gradient; a layer is in training mode where that makes the loss another at
-            every look; when asked: a batch without tensors, no batch in the data.
+        TypeError: a model that is none; data that is no batch and no batches, or can be gone through once only.
+        ValueError: no parameter requires a gradient; when asked: a layer is in training mode where that makes the loss
+            another at every look, or has sparse gradients, a batch without tensors, no batch in the data.
         RuntimeError: parameters that are spread over processes.
 
     Example:
@@ -89,6 +90,7 @@ class Landscape(AnyLandscape):
         self._loss, self._model, self._evaluating = loss, model, evaluating
         self._ranks = Ranks(model, parameters)
         told = describe(model)
+        self._stage = Stage(model)
         self._live = LiveParameters(parameters, WideSpace([told[id(p)] for p in parameters]))
 
     @property
@@ -111,6 +113,15 @@ class Landscape(AnyLandscape):
             return mean
         total, number = self._ranks.mean((each(lambda x: examples * x, mean), float(examples)))
         return each(lambda x: x * (1 / number), total)
+
+    def shards(self, m: int | None) -> Iterator[AnyLandscape]:
+        """See `samfamily.Landscape.shards`."""
+        if m is not None and self._ranks.size > 1:
+            raise RuntimeError(
+                f"m = {m} with data on {self._ranks.size} processes, which measure the mean of all their examples: "
+                "measure with an m in one process, on the module that DistributedDataParallel wraps"
+            )
+        yield from super().shards(m)
 
     def loss_on(self, batch: Batch, point: Vec) -> Any:
         """See `samfamily.Landscape.loss_on`."""
@@ -149,7 +160,9 @@ class Landscape(AnyLandscape):
             )
         u = torch.zeros_like(z, requires_grad=True)
         pulled = self._derivative(z, u, create_graph=True)
-        slope = torch.autograd.grad(loss, z, create_graph=True)
+        slope = torch.autograd.grad(loss, z, create_graph=True, allow_unused=True)
+        if slope[0] is None:
+            raise ValueError("Composed.loss does not look at the outputs that it is given: compute the loss from them")
 
         def product(v: Vec) -> Vec:
             bent = _derivative(slope, [z], _derivative(pulled, [u], v.collapse()))
@@ -158,15 +171,16 @@ class Landscape(AnyLandscape):
         return product
 
     def _derivative(self, x: Tensor, u: Tensor | None = None, *, create_graph: bool = False) -> tuple[Tensor, ...]:
-        if not x.requires_grad:
+        by = self._live.parameters
+        found: Any = [None]
+        if x.requires_grad:
+            found = torch.autograd.grad(x, by, u, create_graph=create_graph, allow_unused=True)
+        if all(g is None for g in found):
             raise ValueError(
                 "the loss does not depend on the model's weights in a way that can be differentiated: return a tensor "
-                "computed from the model, not detached, rounded or taken by argmax"
+                "computed from this model's parameters, not detached, rounded or taken by argmax"
             )
-        found: tuple[Tensor, ...] = torch.autograd.grad(
-            x, self._live.parameters, u, create_graph=create_graph, materialize_grads=True
-        )
-        return found
+        return tuple(torch.zeros_like(p) if g is None else g for g, p in zip(found, by, strict=True))
 
     def _vec(self, leaves: Sequence[Tensor]) -> Vec:
         return Vec(self._live.space, tuple(x.detach() for x in leaves))
@@ -177,16 +191,24 @@ class Landscape(AnyLandscape):
     @contextmanager
     def _at(self, point: Vec) -> Iterator[None]:
         """Have the parameters stand at a point, with attention that can be differentiated twice."""
-        alone = self._model.no_sync() if isinstance(self._model, DistributedDataParallel) else nullcontext()
+        with in_eval(self._model) if self._evaluating else nullcontext():
+            refuse(self._model)
+            with self._standing(point), torch.inference_mode(mode=False), torch.enable_grad():
+                yield
+
+    @contextmanager
+    def _standing(self, point: Vec) -> Iterator[None]:
+        training = any(module.training for module in self._model.modules())
+        view = self._stage.look(()) if training else None  # a layer that counts what it sees moves its buffers
         try:
             if not self._is_home(point):
                 self._live.go(point, again=True)
-            mode = in_eval(self._model) if self._evaluating else nullcontext()
-            with mode, alone, sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-                refuse_training(self._model)
+            with _alone(self._model), sdpa_kernel(SDPBackend.MATH):
                 yield
         finally:
             self._live.come_home()
+            if view is not None:
+                self._stage.restore(view._replace(buffers=[x for x in view.buffers if x.moved]))
 
     def _value(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
         """Return the model's outputs, where they are told, and the loss."""
@@ -194,6 +216,8 @@ class Landscape(AnyLandscape):
         outputs = None
         if isinstance(self._loss, Composed):
             outputs = self._loss.outputs(*given)
+            if not isinstance(outputs, Tensor):
+                raise TypeError(f"Composed.outputs returned {type(outputs).__name__}: it must return one tensor")
             loss = self._loss.loss(outputs, *given)
         else:
             loss = self._loss(*given)
@@ -208,9 +232,29 @@ def arguments(batch: Batch) -> tuple[Any, ...]:
     return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
 
 
-def refuse_training(model: torch.nn.Module) -> None:
-    """Raise ValueError where a layer is in a mode that makes the loss depend on more than weights and an example."""
+@contextmanager
+def _alone(model: torch.nn.Module) -> Iterator[None]:
+    """Have a wrapper send nothing: neither gradients nor, before a pass, buffers, which a graph may hold."""
+    if not isinstance(model, DistributedDataParallel):
+        yield
+        return
+    sends = model.require_forward_param_sync
+    model.require_forward_param_sync = False
+    try:
+        with model.no_sync():
+            yield
+    finally:
+        model.require_forward_param_sync = sends
+
+
+def refuse(model: torch.nn.Module) -> None:
+    """Raise ValueError where a layer makes the loss depend on more than weights and an example, or has no products."""
     for name, module in model.named_modules():
+        if getattr(module, "sparse", False) is True:
+            raise ValueError(
+                f"{name or 'the model'} is a sparse {type(module).__name__}, whose gradients have no derivative: "
+                "measure with module.sparse = False"
+            )
         if module.training and (isinstance(module, _BatchNorm) or (isinstance(module, _DropoutNd) and module.p > 0)):
             raise ValueError(
                 f"{name or 'the model'} is a {type(module).__name__} in training mode, with which the loss is another "

@@ -22,6 +22,11 @@ class Kept(NamedTuple):
     version: int
     copy: Tensor
 
+    @property
+    def moved(self) -> bool:
+        """Whether it holds other numbers now, or another tensor hangs there."""
+        return self.module._buffers.get(self.name) is not self.buffer or not torch.equal(self.buffer, self.copy)  # noqa: SLF001
+
 
 LARGE = 1 << 16
 

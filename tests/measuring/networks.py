@@ -13,6 +13,8 @@ from jax.flatten_util import ravel_pytree
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from samfamily import Composed
+
 CLASSES = 6
 
 
@@ -123,3 +125,17 @@ def dense_hessian(case: Case) -> Any:
     x, y = jnp.asarray(case.x), jnp.asarray(case.y)
     push = jax.linearize(jax.grad(lambda w: jax_loss(case)(back(w), x, y)), flat)[1]
     return np.asarray(jax.jit(lambda rows: jax.lax.map(push, rows, batch_size=16))(jnp.eye(len(flat))))
+
+
+def torch_parts(case: Case) -> Composed:
+    """Return the loss as outputs and the loss of those."""
+    return Composed(lambda x, y: case.module(x), lambda z, x, y: cross_entropy(z, y))
+
+
+def jax_parts(case: Case) -> Composed:
+    """Return the same in JAX."""
+
+    def loss(z: Any, x: Any, y: Any) -> Any:
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z, -1), y[:, None], 1))
+
+    return Composed(lambda leaves, x, y: case.apply(leaves, x), loss)

@@ -9,6 +9,7 @@ COMMANDS = {
     "report": "train with SGD, SAM, ASAM and m-sharded SAM in PyTorch and JAX, and write one page about it",
     "agreement": "train with every row of the family in PyTorch and JAX, and show how far the weights come apart",
     "exact": "hold the exact inner maximum to sampling, and the first-order step to the exact maximum",
+    "full": "train at the paper's own scale: CIFAR with WRN-28-10, ImageNet with ResNet-50",
     "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
     "scaling": "count and time what is sent between devices, and carry it to thousands of them on paper",
     "tune": "choose each method's radius on validation data held out from the training data",

@@ -10,6 +10,7 @@ COMMANDS = {
     "curvature": "measure the curvature of the solutions that SGD and SAM find",
     "agreement": "train with every row of the family in PyTorch and JAX, and show how far the weights come apart",
     "exact": "hold the exact inner maximum to sampling, and the first-order step to the exact maximum",
+    "full": "train at the paper's own scale: CIFAR with WRN-28-10, ImageNet with ResNet-50",
     "overhead": "count and time what a sharpness-aware step costs beyond its gradients",
     "curvature-cost": "time a product with the curvature against a gradient, and count the vectors that are kept",
     "paper": "reproduce the claims of the SAM paper in kind, and say of each whether it holds here",

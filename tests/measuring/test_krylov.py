@@ -162,7 +162,7 @@ def test_too_few_products_are_admitted_and_errors_bound(n: int, seed: int, data:
     )
     assert found.products <= products
     for theta, error in zip(found.values, found.errors, strict=True):
-        assert np.min(abs(values - theta)) <= error + 2 * EPS
+        assert np.min(abs(values - theta)) <= error + n * EPS * np.max(abs(values))  # as the rotated matrix is rounded
     assert found.converged or np.any(found.errors > 1e-4 * abs(found.values))
 
 

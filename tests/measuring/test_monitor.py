@@ -20,7 +20,7 @@ from samfamily_torch import Landscape as TorchLandscape
 from samfamily_torch import SharpnessAware
 from tests.measuring.networks import jax_loss, mlp, torch_loss
 
-VARIANT = SAM(rho=0.1).sharded(12)
+VARIANT = SAM(rho=0.1).sharded(8)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -116,7 +116,7 @@ def compilations() -> Iterator[list[str]]:
 def test_a_model_in_training_mode_is_looked_at_in_eval_and_left_as_it_was() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5)).double()
     module[2].eval()  # a mode of its own
-    x = torch.randn(12, 3, dtype=torch.float64)
+    x = torch.randn(16, 3, dtype=torch.float64)
 
     def loss(x: Any) -> Any:
         return (module(x) ** 2).mean()

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from samfamily.division import division
 from samfamily.program import Choice, GaussNewtonVector, HessianVector, Request, add, each
-from samfamily.space import Vec
+from samfamily.space import Leaves, Scalar, Space, Vec
 
 Batch: TypeAlias = Any
 Product: TypeAlias = type[HessianVector] | type[GaussNewtonVector]
@@ -35,6 +35,14 @@ class Composed(NamedTuple):
 
     outputs: Callable[..., Any]
     loss: Callable[..., Any]
+
+
+class Euclidean(Space):
+    r"""A space whose 2-norm is \(\langle x, x\rangle^{1/2}\), as exact as its inner product is."""
+
+    def norm(self, x: Leaves, q: float) -> Scalar:
+        """See `Space.norm`."""
+        return self.inner(x, x) ** 0.5 if q == 2 else super().norm(x, q)  # type: ignore[safe-super]
 
 
 @dataclass

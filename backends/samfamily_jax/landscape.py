@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from samfamily.landscape import Batch, Composed, Matrix, Product
+from samfamily.landscape import Batch, Composed, Euclidean, Matrix, Product
 from samfamily.landscape import Landscape as AnyLandscape
 from samfamily.program import GaussNewtonVector
 from samfamily.space import Leaves, Scalar, Vec
@@ -24,7 +24,7 @@ T = TypeVar("T")
 PyTree: TypeAlias = Any
 
 
-class WideSpace(JaxSpace):
+class WideSpace(Euclidean, JaxSpace):
     """The JAX space outside of a trace: one compiled call for each operation, and sums in float64 whatever is on."""
 
     def scale(self, a: Scalar, x: Leaves) -> Leaves:
@@ -40,10 +40,6 @@ class WideSpace(JaxSpace):
         with jax.enable_x64(True):  # noqa: FBT003  that is its only name
             found = _inner(tuple(x), tuple(y))
         return found if isinstance(found, Tracer) else float(found)
-
-    def norm(self, x: Leaves, q: float) -> Scalar:
-        """See `Space.norm`."""
-        return self.inner(x, x) ** 0.5 if q == 2 else super().norm(x, q)
 
     def compiled(self, function: Callable[..., T], **fixed: Any) -> Callable[..., T]:
         """See `Space.compiled`."""

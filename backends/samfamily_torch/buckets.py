@@ -94,12 +94,12 @@ def pieces(parameters: Sequence[Tensor], capacity: int) -> list[list[int]]:
     """Return the places of the parameters of each piece, the last ones first, as a backward pass comes to them."""
     found: list[list[int]] = []
     kind, room = None, 0
-    for i, p in reversed(list(enumerate(parameters))):
-        if (p.dtype, p.device) != kind or p.nbytes > room:
+    for i, x in reversed(list(enumerate(parameters))):
+        if (x.dtype, x.device) != kind or x.nbytes > room:
             found.append([])
-            kind, room = (p.dtype, p.device), capacity
+            kind, room = (x.dtype, x.device), capacity
         found[-1].append(i)
-        room -= p.nbytes
+        room -= x.nbytes
     return found
 
 

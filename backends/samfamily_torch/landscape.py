@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
-from samfamily.landscape import Batch, Composed, Matrix, Product
+from samfamily.landscape import Batch, Composed, Euclidean, Matrix, Product
 from samfamily.landscape import Landscape as AnyLandscape
 from samfamily.program import GaussNewtonVector, each
 from samfamily.space import Leaves, Scalar, Vec
@@ -25,17 +25,13 @@ from samfamily_torch.scene import Stage
 from samfamily_torch.space import TorchSpace
 
 
-class WideSpace(TorchSpace):
+class WideSpace(Euclidean, TorchSpace):
     """The PyTorch space with sums in float64, whatever the tensors are."""
 
     def inner(self, x: Leaves, y: Leaves) -> Scalar:
         """See `Space.inner`."""
         pairs = zip(x, y, strict=True)
         return torch.stack([torch.sum((u.conj() * v).real, dtype=torch.float64) for u, v in pairs]).sum()
-
-    def norm(self, x: Leaves, q: float) -> Scalar:
-        """See `Space.norm`."""
-        return self.inner(x, x) ** 0.5 if q == 2 else super().norm(x, q)
 
 
 class Landscape(AnyLandscape):

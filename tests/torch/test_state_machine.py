@@ -539,7 +539,7 @@ def forget_the_scale(patch: pytest.MonkeyPatch) -> None:
 
 
 def weigh_the_last_shard_alone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(adapter, "mean", lambda outcomes: list(outcomes)[-1])
+    patch.setattr(adapter, "over_shards", lambda parts, shard, *_: [shard(part) for part in parts][-1])
 
 
 @pytest.mark.parametrize(

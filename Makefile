@@ -66,7 +66,7 @@ constraints: setup  ## write the versions that .venv holds to constraints.txt
 	@touch $(STAMP)
 
 clean:  ## remove what the other targets made, .venv excepted
-	rm -rf agreement build curvature dist overhead paper report scaling
+	rm -rf agreement build curvature dist full overhead paper report scaling
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find samfamily backends benchmarks tests -name __pycache__ -type d -exec rm -rf {} +
 

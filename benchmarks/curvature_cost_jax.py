@@ -94,7 +94,7 @@ def _alive() -> int:
 def tasks() -> list[Task]:
     """The networks, each with its batch."""
     given: list[tuple[str, Network, Shapes, tuple[int, ...]]] = [
-        ("MLP", mlp, MLP, (32, 1024)),
+        ("MLP", mlp, MLP, (128, 1024)),
         ("CNN", cnn, CNN, (32, 32, 32, 3)),
         ("transformer", transformer, TRANSFORMER, (16, 32, 128)),
     ]

@@ -58,7 +58,7 @@ def landscape(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> AnyLand
 def tasks() -> list[Task]:
     """The networks, each with its batch."""
     shapes: list[tuple[str, Callable[[], nn.Module], tuple[int, ...]]] = [
-        ("MLP", mlp, (32, 1024)),
+        ("MLP", mlp, (128, 1024)),
         ("CNN", cnn, (32, 3, 32, 32)),
         ("transformer", Transformer, (16, 32, 128)),
     ]

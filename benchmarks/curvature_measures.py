@@ -12,8 +12,9 @@ import numpy.typing as npt
 import scipy.special
 
 from benchmarks.cells import Cell, Result
-from samfamily import Landscape, Vec, curvature, slices
-from samfamily.curvature import Density
+from benchmarks.methods import METHODS
+from samfamily import SAM, Landscape, Vec, curvature, sharpness, slices
+from samfamily.curvature import Density, Eigenpairs
 
 Grid = npt.NDArray[np.float64]
 
@@ -22,6 +23,8 @@ DISTANCES: Grid = np.linspace(-0.3, 0.3, 25)
 FILTERS: Grid = np.linspace(-0.5, 0.5, 21)
 RANDOM = 3
 """How many random directions."""
+SHARD = 16
+"""Examples that share a perturbation in m-sharpness."""
 
 
 class Quantity(NamedTuple):
@@ -40,6 +43,8 @@ QUANTITIES = {
     "lambda_min": Quantity("smallest eigenvalue"),
     "trace": Quantity("trace"),
     "frobenius": Quantity("Frobenius norm"),
+    "rise": Quantity("rise of the loss at SAM's rho"),
+    "m_sharpness": Quantity(f"m-sharpness there, m = {SHARD}"),
 }
 """The paper's: Foret et al., arXiv 2010.01412, figure 3, the last epoch."""
 
@@ -72,20 +77,31 @@ def landscape(result: Result, examples: int | None) -> Landscape:
 
 
 def density(work: tuple[Result, Effort]) -> tuple[Cell, Density]:
-    """The spectral density at a solution; seeds have other directions, so that they may be pooled."""
+    """The spectral density at a solution."""
     result, effort = work
     around = landscape(result, effort.examples)
-    return result.cell, curvature.density(around, effort.order, effort.draws, seed=result.cell.seed)
+    return result.cell, _density(around, result.cell, effort, ends(around, bottom=0))
+
+
+def ends(around: Landscape, bottom: int) -> Eigenpairs:
+    """The largest eigenvalues, and this many of the smallest, which take several times as many products."""
+    return curvature.eigenvalues(around, top=TOP, bottom=bottom, memory=120, tolerance=1e-2)
+
+
+def _density(around: Landscape, cell: Cell, effort: Effort, known: Eigenpairs) -> Density:
+    """The density, its ends known; seeds have other directions, so that they may be pooled."""
+    return curvature.density(around, effort.order, effort.draws, known=known, seed=cell.seed)
 
 
 def measure(work: tuple[Result, Effort]) -> Measured:
     """Everything at one solution."""
     result, effort = work
     around = landscape(result, effort.examples)
-    pairs = curvature.eigenvalues(around, top=TOP, bottom=1, memory=120, tolerance=1e-2)
+    pairs = ends(around, bottom=1)
     moments = curvature.moments(around, products=45)
     loss, gradient = around.gradient()
     values = [float(value) for value in pairs.values]
+    sam = SAM(rho=METHODS["sam"].radii[result.cell.noise])
     numbers = {
         "loss": loss,
         "error": 100 * result.errors[-1],
@@ -95,6 +111,8 @@ def measure(work: tuple[Result, Effort]) -> Measured:
         "lambda_min": values[-1],
         "trace": moments.trace,
         "frobenius": moments.frobenius,
+        "rise": sharpness.worst_case(around, sam).value,
+        "m_sharpness": sharpness.worst_case(around, sam.sharded(SHARD)).value,
     }
     random = [slices.filter_normalised(around.w, seed) for seed in range(RANDOM)]
     along = {
@@ -103,7 +121,7 @@ def measure(work: tuple[Result, Effort]) -> Measured:
         "random, filter-normalised": np.array([_along(around, d) for d in random]),
     }
     filters = np.array([slices.along(around, d, FILTERS) for d in random])
-    return Measured(result.cell, numbers, density(work)[1], along, filters)
+    return Measured(result.cell, numbers, _density(around, result.cell, effort, pairs), along, filters)
 
 
 def _along(around: Landscape, direction: Vec) -> Grid:

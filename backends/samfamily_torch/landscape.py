@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -145,8 +146,8 @@ class Landscape(AnyLandscape):
         z, loss = self._value(batch)
         if of is GaussNewtonVector:
             return self._gauss_newton(z, loss)
-        gradients = self._derivative(loss, create_graph=True)
-        return lambda v: self._vec(_derivative(gradients, self._live.parameters, v.collapse()))
+        gradient = _edges(self._derivative(loss, create_graph=True))
+        return lambda v: self._vec(_derivative(gradient, self._live.parameters, v.collapse()))
 
     def _gauss_newton(self, z: Tensor | None, loss: Tensor) -> Matrix:
         r"""Return \(v \mapsto J^\top\nabla^2\ell(z)\,J v\); \(Jv\) is the derivative of \(u \mapsto J^\top u\)."""
@@ -155,14 +156,15 @@ class Landscape(AnyLandscape):
                 "a Gauss-Newton product needs the model's outputs: pass Landscape(Composed(outputs, loss), ...)"
             )
         u = torch.zeros_like(z, requires_grad=True)
-        pulled = self._derivative(z, u, create_graph=True)
+        pulled = _edges(self._derivative(z, u, create_graph=True))
         slope = torch.autograd.grad(loss, z, create_graph=True, allow_unused=True)
         if slope[0] is None:
             raise ValueError("Composed.loss does not look at the outputs that it is given: compute the loss from them")
+        bend, out = _edges(slope), _edges([z])
 
         def product(v: Vec) -> Vec:
-            bent = _derivative(slope, [z], _derivative(pulled, [u], v.collapse()))
-            return self._vec(_derivative([z], self._live.parameters, bent))
+            bent = _derivative(bend, [z], _derivative(pulled, [u], v.collapse()))
+            return self._vec(_derivative(out, self._live.parameters, bent))
 
         return product
 
@@ -270,9 +272,14 @@ def in_eval(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _derivative(x: Sequence[Tensor], by: Sequence[Tensor], along: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _edges(x: Sequence[Tensor]) -> list[GradientEdge | None]:
+    """Return where the graph made these tensors, all that their derivatives need of them; None if it did not."""
+    return [get_gradient_edge(y) if y.requires_grad else None for y in x]
+
+
+def _derivative(x: Sequence[GradientEdge | None], by: Sequence[Tensor], along: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the vector-Jacobian product, and keep the graph; 0 where x does not depend on `by`."""
-    pairs = [(y, u) for y, u in zip(x, along, strict=True) if y.requires_grad]
+    pairs = [(y, u) for y, u in zip(x, along, strict=True) if y is not None]
     if not pairs:
         return tuple(map(torch.zeros_like, by))
     found: tuple[Tensor, ...] = torch.autograd.grad(

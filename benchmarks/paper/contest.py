@@ -62,7 +62,7 @@ class Line:
         entry: whose they are.
         epochs: the test errors at equal epochs, by seed.
         budget: those at equal gradient evaluations.
-        seconds: the time of the steps of a training at equal epochs.
+        seconds: of one core, for the steps of a training at equal epochs.
     """
 
     group: str
@@ -122,7 +122,7 @@ def lines(results: Results, group: str, entries: Sequence[Entry]) -> list[Line]:
 
 
 def seconds(results: Results, trainings: Sequence[Training]) -> float:
-    """The time of a training's steps: its epochs times the median over epochs and seeds, which compiling is not in."""
+    """The time that a core works on a training's steps: its epochs times the median over epochs and seeds, which compiling is not in."""
     found = np.concatenate([results.load(training)["seconds"] for training in trainings])
     return float(np.median(found)) * trainings[0].recipe.epochs
 

@@ -63,7 +63,7 @@ class Section:
 def contest_table(name: str, title: str, found: Sequence[Line]) -> Table:
     """Test errors at equal epochs and at equal gradient evaluations, with cost and measured time."""
     headings = [
-        "", "setting", "gradients a step", "epochs", "test error %, equal epochs", "seconds",
+        "", "setting", "gradients a step", "epochs", "test error %, equal epochs", "CPU seconds",
         "epochs ", "test error %, equal gradient evaluations",
     ]  # fmt: skip
     rows, numbers, several = [], [], len({line.group for line in found}) > 1

@@ -189,9 +189,9 @@ def run(training: Training, store: Store) -> Found:
     rates = learning_rates(training).reshape(recipe.epochs, -1)
     order = epochs(len(data.inputs), recipe.batch_size, training.seed)
     for epoch, batches in enumerate(islice(order, recipe.epochs)):
-        began = time.perf_counter()
+        began = time.process_time()
         loss, memory = run_epoch(training, model, (data.inputs[batches], targets[batches], rates[epoch]), epoch, memory)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         losses.append(loss)
         errors.append(error(model, data.evaluation_inputs, data.evaluation_labels))
         if epoch + 1 in training.snapshots:

@@ -122,7 +122,7 @@ def lines(results: Results, group: str, entries: Sequence[Entry]) -> list[Line]:
 
 
 def seconds(results: Results, trainings: Sequence[Training]) -> float:
-    """The time that a core works on a training's steps: its epochs times the median over epochs and seeds, which compiling is not in."""
+    """What a core works on a training's steps, epochs times the median over epochs and seeds, without compiling."""
     found = np.concatenate([results.load(training)["seconds"] for training in trainings])
     return float(np.median(found)) * trainings[0].recipe.epochs
 

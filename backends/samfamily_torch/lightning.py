@@ -44,7 +44,8 @@ class SharpnessAwareMixin(_Module):
     records the first pass.  The hooks `on_before_optimizer_step` and `on_after_backward` run in every pass.
 
     Raises:
-        TypeError: the optimizer is not a `SharpnessAware`.
+        TypeError: the optimizer is not a `SharpnessAware`; or, where a class is made of it, that class has a
+            `training_step` of its own, which would stand before this one.
         RuntimeError: the precision is `16-mixed`, where Lightning gives the optimizer no closure.
 
     Example:
@@ -59,6 +60,15 @@ class SharpnessAwareMixin(_Module):
     _stepping = False
     _muted = False
     _clip: Callable[[], None] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """See to it that micro-batches come by here."""
+        super().__init_subclass__(**kwargs)
+        if "training_step" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} has a training_step of its own, which hides the mixin's, and the mixin must see every "
+                f"micro-batch: leave it in the module, and write class {cls.__name__}(SharpnessAwareMixin, Module)"
+            )
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Run the module's own step, and keep what a micro-batch that only accumulates will be needed for."""

@@ -467,3 +467,14 @@ def test_float16_is_refused(kind: type[Net], says: str) -> None:
 def test_shards_are_refused(kind: type[Net]) -> None:
     with pytest.raises(ValueError, match="m = 2 shards the batch"):
         fitted(kind(SAM(rho=RHO).sharded(2)))
+
+
+def test_a_training_step_beside_the_mixin_is_refused() -> None:
+    """It would hide the mixin's, and all micro-batches but the last would be lost."""
+    with pytest.raises(TypeError, match="class Both\\(SharpnessAwareMixin, Module\\)"):
+
+        class Both(SharpnessAwareMixin, pl.LightningModule):
+            def training_step(self, batch: Any, batch_idx: int) -> Any:
+                return None
+
+    assert SharpnessAwareNet.training_step is SharpnessAwareMixin.training_step

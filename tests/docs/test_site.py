@@ -1,0 +1,161 @@
+"""The site, built as `make docs` builds it and looked at in a browser: nothing is missing, and nothing comes from outside."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run", "--disable-quic",
+]  # fmt: skip
+SHOWN = {
+    "index.html": "start",
+    "the-family.html": "family",
+    "notebooks/two_dimensions.html": "two-dimensions",
+    "measuring-sharpness.html": "measuring",
+    "reference/torch.html": "reference",
+}
+WINDOWS = [(1280, "light"), (420, "dark")]
+KEEP = ROOT / "docs/assets/site" if os.environ.get("SAMFAMILY_SCREENSHOTS") else None
+"""Where screenshots go; elsewhere than into the repository unless asked for."""
+
+
+def build(config: Path, into: Path) -> subprocess.CompletedProcess[str]:
+    """Build a site, as strictly as `make docs` does."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(config), "--site-dir", str(into)]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
+    env = {**os.environ, "PYTHONPATH": path, "NO_MKDOCS_2_WARNING": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    built = build(ROOT / "mkdocs.yml", folder)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if BROWSER is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield found
+        found.close()
+
+
+def complaints(browser: Any, address: str, width: int, scheme: str, picture: Path | None = None) -> list[str]:
+    """Open a page and return what is wrong with it: what the console says, what did not come, what cannot be seen."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, found = context.new_page(), []
+    page.on("console", lambda said: found.append(f"{said.type}: {said.text}") if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: found.append(f"error: {error}"))
+    page.on("requestfailed", lambda request: found.append(f"failed: {request.url}"))
+    page.on("response", lambda answer: found.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None)
+    home = address.split("/", 3)[2] if address.startswith("http") else ""
+    page.on("request", lambda request: found.append(f"from outside: {request.url}") if home and home not in request.url and not request.url.startswith(("data:", "blob:")) else None)
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    found += page.evaluate(UNSEEN)
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(picture))
+    context.close()
+    return found
+
+
+UNSEEN = r"""() => {
+    const found = [];
+    const lies = element => { const box = element.getBoundingClientRect(); return box.width > 0 && box.height > 0; };
+    const shown = element => element.closest('details:not([open]), .tabbed-block') === null;
+    for (const formula of document.querySelectorAll('math'))
+        if (shown(formula) && !lies(formula)) found.push('a formula cannot be seen: ' + formula.textContent);
+    for (const error of document.querySelectorAll('merror, .arithmatex'))
+        found.push('not typeset: ' + error.textContent);
+    for (const image of document.querySelectorAll('img'))
+        if (!image.complete || image.naturalWidth === 0) found.push('an image did not come: ' + image.src.slice(0, 100));
+    const width = document.documentElement.scrollWidth;
+    if (width > window.innerWidth + 1) found.push(`the page is ${width} wide in a window of ${window.innerWidth}`);
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("page", SHOWN)
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+def test_a_page_can_be_read(browser: Any, address: str, tmp_path: Path, page: str, width: int, scheme: str) -> None:
+    picture = (KEEP or tmp_path) / f"{SHOWN[page]}-{scheme}.png"
+    assert complaints(browser, f"{address}/{page}", width, scheme, picture) == []
+
+
+def test_formulas_and_pictures_are_there(site: Path) -> None:
+    """What `complaints` looks at must not be missing altogether."""
+    assert (site / "the-family.html").read_text().count("<math") > 50
+    assert (site / "notebooks/two_dimensions.html").read_text().count("<img") >= 2
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("<script>undefined_function()</script>", "undefined_function"),
+        ('<img src="nowhere.png">', "an image did not come"),
+        ('<span class="arithmatex">\\(x\\)</span>', "not typeset"),
+        ('<math style="display: none"><mi>x</mi></math>', "cannot be seen"),
+        ('<div style="width: 3000px">wide</div>', "wide in a window"),
+    ],
+)
+def test_what_is_wrong_is_seen(browser: Any, tmp_path: Path, body: str, complaint: str) -> None:
+    """Negative control: a page with one fault each."""
+    (tmp_path / "page.html").write_text(f"<!doctype html><title>t</title>{body}")
+    assert any(complaint in found for found in complaints(browser, (tmp_path / "page.html").as_uri(), 420, "light"))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[nowhere](nowhere.md)", "nowhere.md"),
+        ("[no such place](#there)", "#there"),
+        ("::: samfamily.no_such_name", "no_such_name"),
+    ],
+)
+def test_a_broken_page_fails_the_build(tmp_path: Path, text: str, complaint: str) -> None:
+    """Negative control: the settings of the site, on a page of one fault."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text(f"# Page\n\n{text}\n")
+    settings = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[0]
+    settings = settings.replace("docs_dir: docs", f"docs_dir: {tmp_path}/docs")
+    for name in ("docs/site_hooks.py", "docs/site_docstrings.py"):
+        settings = settings.replace(f"[{name}]", f"[{ROOT / name}]")
+    (tmp_path / "mkdocs.yml").write_text(settings.replace("paths: [., backends]", f"paths: [{ROOT}, {ROOT}/backends]"))
+    built = build(tmp_path / "mkdocs.yml", tmp_path / "site")
+    assert built.returncode != 0
+    assert complaint in built.stderr

@@ -53,8 +53,9 @@ format: setup  ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: setup  ## write the pages that are made from the code
+docs: setup  ## write the pages that are made from the code, and build the site into site/
 	$(BIN)/python docs/the_family.py
+	$(BIN)/mkdocs build --strict $(ARGS)
 
 build: setup  ## build the source distribution and the wheel into dist/
 	$(BIN)/python -m build --no-isolation
@@ -66,8 +67,8 @@ constraints: setup  ## write the versions that .venv holds to constraints.txt
 	@touch $(STAMP)
 
 clean:  ## remove what the other targets made, .venv excepted
-	rm -rf agreement build curvature dist full overhead paper report scaling
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf agreement build curvature dist full overhead paper report scaling site
+	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find samfamily backends benchmarks tests -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean  ## remove .venv too

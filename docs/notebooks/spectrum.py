@@ -12,7 +12,6 @@
 # %%
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
@@ -20,7 +19,8 @@ from samfamily import curvature, pictures
 from samfamily_jax import SAM, Landscape, value_and_grad
 
 
-def spirals(points, random, wrong=0.0):
+def spirals(points, random, wrong):
+    """Two spirals, one for each class, with this share of the labels turned round."""
     label = np.arange(points) % 2
     t = 3 * np.sqrt(random.uniform(size=points)) + 0.3
     angle = 2 * t + np.pi * label
@@ -28,14 +28,7 @@ def spirals(points, random, wrong=0.0):
     return x.astype(np.float32), np.where(random.uniform(size=points) < wrong, 1 - label, label)
 
 
-def logits(params, x):
-    for w, b in params[:-1]:
-        x = jax.nn.relu(x @ w + b)
-    return x @ params[-1][0] + params[-1][1]
-
-
-def loss_fn(params, x, y):
-    return optax.softmax_cross_entropy_with_integer_labels(logits(params, x), y).mean()
+x, y = spirals(300, np.random.default_rng(0), wrong=0.2)
 
 
 def network(key):
@@ -43,13 +36,16 @@ def network(key):
     return [(jax.random.normal(k, s) * (2 / s[0]) ** 0.5, jnp.zeros(s[1])) for k, s in zip(keys, sizes, strict=True)]
 
 
-
-random = np.random.default_rng(0)
-x, y = spirals(300, random, wrong=0.2)
+def loss_fn(params, x, y):
+    for w, b in params[:-1]:
+        x = jax.nn.relu(x @ w + b)
+    logits = x @ params[-1][0] + params[-1][1]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
 
 def train(params, variant, steps=400):
-    tx, vg = optax.sgd(optax.cosine_decay_schedule(0.1, steps), momentum=0.9), value_and_grad(loss_fn, variant)
+    tx = optax.sgd(optax.cosine_decay_schedule(0.1, steps), momentum=0.9)
+    vg = value_and_grad(loss_fn, variant)
 
     def step(carry, _):
         params, opt_state = carry
@@ -63,19 +59,21 @@ def train(params, variant, steps=400):
 # %%
 start = network(jax.random.key(0))
 solutions = {"start": start, "SGD": train(start, SAM(rho=0.0)), "SAM": train(start, SAM(rho=0.1))}
-spectra, first = {}, None
+spectra, landscape = {}, Landscape(loss_fn, start, (x, y))
 for name, params in solutions.items():
-    landscape = first.at(params) if first else Landscape(loss_fn, params, (x, y))  # .at: compiled already
-    first = first or landscape
-    pairs = curvature.eigenvalues(landscape, top=5, bottom=1)
-    spectra[name] = curvature.density(landscape, order=40, draws=4, known=pairs)
-    top, ratio, lowest = pairs.values[0], pairs.values[0] / pairs.values[4], pairs.values[-1]
-    print(f"{name:5}  largest {top:7.3f}   largest / fifth {ratio:5.2f}   smallest {lowest:7.3f}   {landscape.spent.products:.0f} products")
+    here = landscape.at(params)  # compiled once for all
+    pairs = curvature.eigenvalues(here, top=5, bottom=1)
+    spectra[name] = curvature.density(here, order=40, draws=4, known=pairs)
+    top, fifth, lowest = pairs.values[0], pairs.values[4], pairs.values[-1]
+    print(
+        f"{name:5}  loss {here.loss():.3f}   largest {top:6.2f}   largest / fifth {top / fifth:5.2f}   smallest {lowest:7.3f}"
+    )
 
 # %%
-pictures.spectrum(spectra)
-plt.show()
+pictures.spectrum({name: spectra[name] for name in ("SGD", "SAM")})
 
 # %% [markdown]
-# The band is one standard error over the random directions of the estimate; the triangles are the largest eigenvalues. How each number is found, what
+# The band is one standard error over the random directions of the estimate; the triangles are the largest eigenvalues. SAM's loss is the higher, and its solution
+# the flatter all the same.
+# How each number is found, what
 # it costs, and what to beware of: [measuring sharpness](../measuring-sharpness.md).

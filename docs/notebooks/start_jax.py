@@ -13,7 +13,6 @@
 # %%
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
@@ -105,7 +104,6 @@ def look(params):
 
 
 pictures.compare(distances, {"SGD": look(sgd), "SAM": look(sam)}, rho=0.4)
-plt.show()
 
 # %% [markdown]
 # ## From here

@@ -11,7 +11,6 @@
 # network on [MNIST-1D](https://arxiv.org/abs/2011.14439), 4,000 signals of 40 numbers in ten classes.
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -24,9 +23,9 @@ x, y, test_x, test_y = map(torch.from_numpy, vars(load("mnist1d")).values())
 
 def network():
     torch.manual_seed(0)
-    widths = (40, 128, 128)
-    layers = [part for a, b in zip(widths, widths[1:]) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(128, 10))
+    return torch.nn.Sequential(
+        torch.nn.Linear(40, 128), torch.nn.ReLU(), torch.nn.Linear(128, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+    )
 
 
 # %% [markdown]
@@ -85,7 +84,6 @@ def look(model):
 
 
 pictures.compare(distances, {"SGD": look(sgd), "SAM": look(sam)}, rho=0.4)
-plt.show()
 
 # %% [markdown]
 # ## From here

@@ -36,7 +36,7 @@ surface = np.array([[loss((x, y)) for x in xs] for y in ys])
 
 def draw(title):
     """The valley, in steps of the loss's root, so that its floor can be seen."""
-    fig, ax = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+    _, ax = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     ax.contourf(xs, ys, np.sqrt(surface), 24, cmap="Blues_r")
     ax.set(aspect="equal", title=title, xlabel="x", ylabel="y")
     return ax
@@ -60,7 +60,9 @@ ax = draw(f"The ball of radius {rho} round w, and its highest points")
 ax.plot(*circle.T, color="#e0632a", lw=1.5)
 ax.annotate("", first_order, w, arrowprops={"arrowstyle": "->", "lw": 1.5})
 for point, name, marker in ((w, "w", "o"), (first_order, "SAM's climb", "s"), (worst, "the exact maximum", "*")):
-    ax.plot(*point, marker, color="black", ms=13 if marker == "*" else 7, label=f"{name}: loss {loss(point):.3f}", ls="")
+    ax.plot(
+        *point, marker, color="black", ms=13 if marker == "*" else 7, label=f"{name}: loss {loss(point):.3f}", ls=""
+    )
 ax.legend(loc="upper right")
 plt.show()
 
@@ -89,7 +91,9 @@ plt.show()
 
 # %%
 for radius, (x, y) in ends.items():
-    print(f"rho = {radius}: ends at x = {x:+.2f}, where the walls' curvature is {0.3 + 2 * x**2:.2f}; loss {loss((x, y)):.1e}")
+    print(
+        f"rho = {radius}: ends at x = {x:+.2f}, where the walls' curvature is {0.3 + 2 * x**2:.2f}; loss {loss((x, y)):.1e}"
+    )
 
 # %% [markdown]
 # Gradient descent stops at the first minimum that it meets. SAM, whose ball reaches up both walls, feels how steep they are, and goes on along

@@ -6,9 +6,11 @@ PyTorch, as tests/torch/test_memory.py does again.
 
 from __future__ import annotations
 
+import ast
 import gc
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,36 @@ mean over shards.
 *Kept* counts the parameter copies that the row remembers from step to step; *at the point* those that are alive on PyTorch at
 the perturbed point besides weights and gradient, kept ones included. This page is made by `make docs`.
 """
+
+USE = {
+    "SAM": "First. Everything else is compared with it. `p=inf` moves all weights alike; `steps` climbs further into the maximum.",
+    "USAM": "In theory, and where the normalisation disturbs: near a minimum the perturbation vanishes with the gradient.",
+    "ASAM": "Where layers differ in scale or a network could be rescaled; its rho is about ten times SAM's.",
+    "FisherSAM": "Where the gradient's entries differ by orders of magnitude; nearly SAM where they do not.",
+    "SAMON": "With normalisation layers in the network, at a fraction of the memory for the perturbation.",
+    "SSAM": "To study which weights matter. It saves no time on dense hardware.",
+    "SSAMD": "As `SSAM`, with a mask that follows training.",
+    "ESAM": "To study sparsity by tensor; the paper's saving is the half that chooses examples, which stays out.",
+    "GSAM": "For large models and long schedules, where SAM's perturbed loss is low and the gap is not.",
+    "GNP": "To choose between the base optimizer (alpha = 0) and SAM (alpha = 1).",
+    "WSAM": "To weigh sharpness against the loss, apart from momentum and weight decay where it is decoupled.",
+    "StableSAM": "Where SAM needs a smaller learning rate than the base optimizer to be stable.",
+    "LookSAM": "To pay a fifth of SAM's overhead, in large batches.",
+    "PeriodicSAM": "The control of `LookSAM`: the same cost without a memory.",
+    "SSSAM": "To pay for SAM in part, or more of it late in training, with a probability that follows the step.",
+    "AESAM": "To climb where it seems to matter. Its cost is known only afterwards.",
+    "FriendlySAM": "Where the batch's own noise should be climbed against, and not the gradient of the whole loss.",
+    "VaSSO": "With small batches, whose gradients point every which way.",
+    "MSAM": "At the cost of the base optimizer: one gradient, and the momentum that is there already.",
+    "OptSAM": "At the cost of the base optimizer, without momentum.",
+    "AsyncSAM": "Where two devices can each take a gradient at the same time.",
+    "SAMPa": "As `AsyncSAM`, with a gradient computed ahead; `lr` must be the base optimizer's.",
+    "CRSAM": "To penalise curvature itself, for a third gradient.",
+    "RSAM": "To smooth the loss first, where SAM's direction is noisy.",
+    "RandomSmoothing": "As the control of every experiment: does the adversary matter, or does any noise do?",
+    "EigenSAM": "To study whether the gradient points towards the sharpest direction, and what happens when it does.",
+}
+"""When to take a row, in a line."""
 
 OUT = """\
 ## What stays out, and why
@@ -123,6 +155,15 @@ def number(x: float) -> str:
     return f"{x:g}"
 
 
+def code(row: Callable[..., Variant]) -> str:
+    """Return what a row does: its statements, below its docstring, as they stand in the module."""
+    source = inspect.getsource(row)
+    [function] = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    lines = source.splitlines()[function.body[1].lineno - 1 :]
+    return textwrap.dedent("\n".join(lines)).rstrip()
+
+
 def page() -> str:
     """Return the page's text."""
     table = ["| row | in one line | gradients | kept | at the point |", "|---|---|---|---|---|"]
@@ -138,8 +179,10 @@ def page() -> str:
         linked = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", said.text)
         signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(inspect.signature(row)).split(" -> ")[0])
         signature = re.sub(r": [^=,)]+(?:\[[^\]]*\][^=,)]*)?(?==|,|\))", "", signature.replace(" = ", "="))
+        told = f"**When:** {USE[name]} **Cost:** {cost} gradients a step; {kept(variant)} kept, {copies} at the point."
         sections.append(
-            f"## {name}\n\n{said.title}\n\n$$ {said.formula} $$\n\n{linked}\n\n*{said.reduces}*\n\n    {name}{signature}\n"
+            f"## {name}\n\n{said.title}\n\n$$ {said.formula} $$\n\n{linked}\n\n*{said.reduces}*\n\n{told}\n\n"
+            f"    {name}{signature}\n\n```py\n{code(row)}\n```\n"
         )
     return "\n".join([HEAD, *table, "", *sections, OUT])
 

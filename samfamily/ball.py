@@ -39,6 +39,14 @@ class Ball:
 
     Raises:
         ValueError: p below 1 or NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import SAM
+        >>> from samfamily.reference import value_and_grad
+        >>> loss = lambda w: (0.5 * float(w[0] @ w[0]), [w[0]])  # value and gradient of |w|^2 / 2
+        >>> value_and_grad(loss, SAM(rho=0.5).within(Ball(p=inf)))([np.array([3.0, -4.0])])  # all weights move by 0.5
+        (12.5, [array([ 3.5, -4.5])])
     """
 
     p: float = 2.0

@@ -30,6 +30,17 @@ class InnerGap:
         beta_given: which of the two.
         bound: what `gap_bound` makes of beta; proven where beta was given and holds.
         evaluations: losses and gradients that it took.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import SAM
+        >>> from samfamily.program import drive
+        >>> from samfamily.reference import Landscape
+        >>> scales = np.array([1.0, 10.0])  # as samfamily_torch.inner_gap and samfamily_jax.inner_gap do:
+        >>> valley = Landscape(lambda w: (0.5 * float(scales @ w[0] ** 2), [scales * w[0]]), [np.array([1.0, 0.1])])
+        >>> found = drive(measure(SAM(rho=1.0), valley.w, 10.0, Effort(20, 3)), valley.gradient)
+        >>> round(found.ratio, 2), round(found.gap, 2), round(found.x, 2)
+        (0.69, 1.89, 7.07)
     """
 
     rho: float

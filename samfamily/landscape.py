@@ -31,6 +31,16 @@ class Composed(NamedTuple):
     Attributes:
         outputs: what the model makes of a batch, called as a loss is.
         loss: `loss(outputs, *batch)`, the mean over the batch's examples.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from samfamily import Composed, GaussNewtonVector
+        >>> from samfamily.curvature import eigenvalues
+        >>> from samfamily_jax import Landscape
+        >>> loss = Composed(lambda w, x, y: jnp.tanh(x @ w), lambda z, x, y: jnp.mean((z - y) ** 2))
+        >>> landscape = Landscape(loss, jnp.zeros(2), (jnp.array([[1.0, 0.0], [0.0, 3.0]]), jnp.zeros(2)))
+        >>> print(eigenvalues(landscape, top=1, bottom=1, of=GaussNewtonVector))
+        9 ± ..., 1 ± ... in 2 products
     """
 
     outputs: Callable[..., Any]
@@ -79,6 +89,16 @@ class Landscape(ABC):
     Raises:
         TypeError: data that is no batch and no batches, or can be gone through once only.
         ValueError: no batch in the data.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import reference
+        >>> loss = lambda w, x: (0.5 * float(np.mean((x - w[0]) ** 2)), [np.atleast_1d(np.mean(w[0] - x))])
+        >>> landscape = reference.Landscape(loss, [np.zeros(1)], [(np.ones(3),), (np.array([3.0]),)])
+        >>> landscape.loss(), landscape.gradient()[1].collapse()  # the batch of three weighs three times as much
+        (1.5, (array([-1.5]),))
+        >>> landscape.spent
+        Spent(losses=1.0, gradients=1.0, products=0.0)
     """
 
     w: Vec

@@ -35,7 +35,13 @@ class Metric(ABC):
 
 @dataclass(frozen=True)
 class Identity(Metric):
-    r"""The Euclidean metric \(T = I\), as the number 1: multiplying by it costs nothing."""
+    r"""The Euclidean metric \(T = I\), as the number 1: multiplying by it costs nothing.
+
+    Example:
+        >>> from samfamily import ASAM, SAM, Ball, Identity
+        >>> ASAM(rho=0.1).within(Ball(metric=Identity())).ball == SAM(rho=0.1).ball
+        True
+    """
 
     def __call__(self, site: Site) -> float:
         """Return 1."""
@@ -47,12 +53,38 @@ Size: TypeAlias = Callable[[Leaf, Array], Array]
 
 
 def elementwise(leaf: Leaf, x: Array) -> Array:
-    r"""Return \(|w_i|\) for each weight."""
+    r"""Return \(|w_i|\) for each weight.
+
+    Args:
+        leaf: what is known of the array; not looked at.
+        x: the weights, of any shape.
+
+    Returns:
+        The sizes, of the shape of x.
+
+    Example:
+        >>> import numpy as np
+        >>> elementwise(Leaf(), np.array([3.0, -4.0]))
+        array([3., 4.])
+    """
     return abs(x)
 
 
 def layerwise(leaf: Leaf, x: Array) -> Array:
-    r"""Return \(\lVert w_l\rVert_2\) of the leaf."""
+    r"""Return \(\lVert w_l\rVert_2\) of the leaf.
+
+    Args:
+        leaf: what is known of the array; not looked at.
+        x: the weights \(w_l\), of any shape.
+
+    Returns:
+        The size, 0-d.
+
+    Example:
+        >>> import numpy as np
+        >>> float(layerwise(Leaf(), np.array([3.0, -4.0])))
+        5.0
+    """
     return abs(x) if x.ndim == 0 else einops.reduce(abs(x) ** 2, "... -> ", "sum") ** 0.5
 
 
@@ -61,6 +93,20 @@ def filterwise(leaf: Leaf, x: Array) -> Array:
 
     A filter is a slice along `leaf.filter_axis`: an output channel of a convolution, a row of a linear layer (as in
     filter normalisation, Li et al., arXiv 1712.09913).
+
+    Args:
+        leaf: what is known of the array, its `filter_axis` above all.
+        x: the weights, of any shape.
+
+    Returns:
+        The sizes; of as many axes as x, and of length 1 along all but the filter axis.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([[3.0, 0.0], [4.0, 0.0]])
+        >>> filterwise(Leaf(), x), filterwise(Leaf(filter_axis=-1), x)
+        (array([[3.],
+                [4.]]), array([[5., 0.]]))
     """
     if x.ndim < 2:
         return abs(x)
@@ -71,7 +117,21 @@ def filterwise(leaf: Leaf, x: Array) -> Array:
 
 
 def biases(leaf: Leaf) -> bool:
-    """Tell whether a leaf is a bias, by the last part of its name: the leaves that ASAM's authors leave Euclidean."""
+    """Tell whether a leaf is a bias, by the last part of its name: the leaves that ASAM's authors leave Euclidean.
+
+    Args:
+        leaf: the leaf.
+
+    Returns:
+        Whether its last part has "bias" in it, or is "b" or "beta".
+
+    Raises:
+        ValueError: the leaf has no name.
+
+    Example:
+        >>> [biases(Leaf(name)) for name in ("conv.weight", "conv.bias", "dense/b")]
+        [False, True, True]
+    """
     if not leaf.name:
         raise ValueError(
             "biases are told by their names, and these leaves have none: give the adapter the names "
@@ -92,6 +152,14 @@ class Adaptive(Metric):
 
     Raises:
         ValueError: eta negative or not finite.
+        TypeError: size is no function.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily.reference import vec
+        >>> w = vec([np.array([3.0, -4.0]), np.array([0.0])], ["weight", "bias"])
+        >>> Adaptive(eta=0.01, euclidean=biases)(Site(w, w, 0)).collapse()
+        (array([3.01, 4.01]), array([1.]))
     """
 
     size: Size = elementwise
@@ -185,7 +253,22 @@ class RandomLeaves(Metric):
 
 
 def normalisations(leaf: Leaf) -> bool:
-    """Tell whether a leaf belongs to a normalisation layer, as the adapter said."""
+    """Tell whether a leaf belongs to a normalisation layer, as the adapter said.
+
+    Args:
+        leaf: the leaf.
+
+    Returns:
+        Its `normalisation`.
+
+    Raises:
+        ValueError: the adapter was not told.
+
+    Example:
+        >>> leaves = [Leaf("conv.weight", normalisation=False), Leaf("norm.weight", normalisation=True)]
+        >>> [leaf.name for leaf in leaves if normalisations(leaf)]
+        ['norm.weight']
+    """
     if leaf.normalisation is None:
         raise ValueError(
             f"nobody told whether the leaf {leaf.name!r} belongs to a normalisation layer: give the adapter the "

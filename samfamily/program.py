@@ -26,14 +26,43 @@ Q = TypeVar("Q")
 
 
 class HessianVector(NamedTuple):
-    r"""The request for \(\nabla^2 L(w)\,v\)."""
+    r"""The request for \(\nabla^2 L(w)\,v\).
+
+    Attributes:
+        w: the point.
+        v: the vector, of the shapes of w.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import HessianVector
+        >>> from samfamily.reference import Landscape
+        >>> landscape = Landscape(lambda w: (np.sum(w[0] ** 3), [3 * w[0] ** 2]), [np.array([1.0, 2.0])])
+        >>> w = landscape.w
+        >>> landscape.answer(HessianVector(w, v=w)).collapse()  # 6 w, times w
+        (array([ 6., 24.]),)
+    """
 
     w: Vec
     v: Vec
 
 
 class GaussNewtonVector(NamedTuple):
-    r"""The request for \(J^\top\nabla^2\ell(z)\,J v\), for a loss \(\ell(z(w))\) with \(J = \partial z/\partial w\)."""
+    r"""The request for \(J^\top\nabla^2\ell(z)\,J v\), for a loss \(\ell(z(w))\) with \(J = \partial z/\partial w\).
+
+    Attributes:
+        w: the point.
+        v: the vector, of the shapes of w.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from samfamily import Composed, GaussNewtonVector, HessianVector
+        >>> from samfamily_jax import Landscape
+        >>> loss = Composed(lambda w, x: x * w**2, lambda z, x: 0.5 * jnp.mean((z - 9) ** 2))
+        >>> landscape = Landscape(loss, jnp.array([1.0]), (jnp.array([1.0]),))
+        >>> w = landscape.w
+        >>> [float(landscape.answer(ask(w, v=w)).collapse()[0][0]) for ask in (GaussNewtonVector, HessianVector)]
+        [4.0, -12.0]
+    """
 
     w: Vec
     v: Vec
@@ -61,6 +90,16 @@ class State(NamedTuple):
         ball: likewise for the ball.
         radius: likewise for the radius.
         descent: likewise for the descent.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import AESAM
+        >>> from samfamily.reference import sharpness_aware
+        >>> sa = sharpness_aware(lambda w: (0.5 * float(w[0] @ w[0]), [w[0]]), AESAM(rho=0.1, delta=0.9))
+        >>> w = [np.array([3.0, 4.0])]
+        >>> _, state = sa.value_and_grad(w, sa.init(w))
+        >>> state.step, round(float(state.radius.mean), 9)  # a tenth of the squared norm
+        (1, 2.5)
     """
 
     step: Scalar = 0
@@ -95,6 +134,15 @@ class Step(NamedTuple):
         addend: a vector that, times the learning rate, is subtracted from the weights after the base optimizer's step;
             None for almost every row.
         arrived: the share of the last perturbation's length that rounding left; the number 1 in float32 and wider.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import SAM
+        >>> from samfamily.reference import sharpness_aware
+        >>> sa = sharpness_aware(lambda w: (0.5 * float(w[0] @ w[0]), [w[0]]), SAM(rho=0.5))
+        >>> loss, step = sa.evaluate([np.array([3.0, 4.0])], State())
+        >>> step.gradient.collapse(), float(step.dual_norm), step.effective_radius, step.state.step
+        ((array([3.3, 4.4]),), 5.0, 0.5, 1)
     """
 
     gradient: Vec
@@ -124,6 +172,15 @@ class StepInfo(NamedTuple):
             than the spacing of bfloat16 or float16 weights.
         skipped: steps skipped so far because a loss or a gradient was not finite; in JAX, where the caller decides, 1
             if this step's were not.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from samfamily_jax import SAM, sharpness_aware
+        >>> sa = sharpness_aware(lambda w: 0.5 * jnp.sum(w**2), SAM(rho=0.5))
+        >>> w = jnp.array([3.0, 4.0])
+        >>> result, state, info = sa.with_info(w, sa.init(w))
+        >>> float(info.loss), float(info.perturbed_loss), float(info.dual_norm), bool(info.active)
+        (12.5, 15.125, 5.0, True)
     """
 
     loss: Scalar

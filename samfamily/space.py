@@ -37,6 +37,15 @@ class Leaf:
         name: the leaf's path, such as `"conv.0.weight"`; empty if the adapter was not told.
         filter_axis: the axis that counts the filters of a weight (0 in PyTorch and equinox, -1 for a flax `kernel`).
         normalisation: whether it belongs to a normalisation layer; None if the adapter was not told.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import SAMON
+        >>> from samfamily.reference import value_and_grad
+        >>> names = [Leaf("dense.weight", normalisation=False), Leaf("norm.weight", normalisation=True)]
+        >>> loss = lambda w: (0.5 * float(w[0] @ w[0] + w[1] @ w[1]), w)
+        >>> value_and_grad(loss, SAMON(rho=0.5, size=None), names)([np.ones(1), np.ones(1)])  # the second alone moves
+        (1.0, [array([1.]), array([1.5])])
     """
 
     name: str = ""
@@ -47,6 +56,11 @@ class Leaf:
 class Space(ABC):
     r"""The operations that a framework supplies on the leaves of a tree.
 
+    With \(x_{li}\) the entries of leaf \(l\), a tree is one vector, whose inner product and norms go over all leaves:
+
+    $$ \langle x, y\rangle = \mathrm{Re} \sum_{l,i} \bar x_{li}\,y_{li}, \qquad
+       \lVert x\rVert_q = \Bigl(\sum_{l,i} |x_{li}|^q\Bigr)^{1/q}. $$
+
     Every operation is pure: it returns new leaves and leaves its arguments alone.  Leaves keep their shape and dtype;
     scalars are accumulated in float32 or wider and stay 0-d arrays of the framework.
 
@@ -54,6 +68,15 @@ class Space(ABC):
         leaves: one `Leaf` for each array of the tree, in order.
         eager: whether a value that was computed may be kept for later; not so while tracing, where it belongs to the
             branch that computed it, and where the compiler finds what is computed twice.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily.reference import NumpySpace
+        >>> space, x = NumpySpace(2), (np.array([3.0]), np.array([0.0, 4.0]))
+        >>> float(space.inner(x, x)), [float(space.norm(x, q)) for q in (1, 2, inf)]
+        (25.0, [7.0, 5.0, 4.0])
+        >>> space.divide(1.0, 4.0), space.divide(1.0, 0.0)  # SAM at a point where the gradient vanishes
+        (0.25, 0.0)
     """
 
     leaves: tuple[Leaf, ...]

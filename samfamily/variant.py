@@ -31,6 +31,10 @@ HALF_PRECISION = 2.0**-12
 class Variant:
     r"""A variant of sharpness-aware minimisation.
 
+    $$ d \leftarrow \text{ascent}(w), \qquad
+       \hat\epsilon = \rho\,\arg\max_{\lVert e\rVert \le 1}\langle d, e\rangle, \qquad
+       h = \nabla L(w + \hat\epsilon), \qquad \text{gradient} = \text{descent}(g, h) $$
+
     Attributes:
         name: the row's name.
         radius: how far the adversary goes, and when.

@@ -43,6 +43,13 @@ class Bound:
         proven: whether no loss in the ball is higher than `worst_loss`; if that is not known, the bound may be too low.
         margin: \(\mathbb{E}\,L(w + \epsilon) - L(w)\) on held-out data, which the proviso wants to be at least 0; None
             where it was not measured.
+
+    Example:
+        >>> found = theorem_2(0.1, norm=1.0, rho=0.5, n=100_000, k=100)
+        >>> round(found.value, 3), found.vacuous, round(found.sigma, 4)
+        (0.161, False, 0.0373)
+        >>> theorem_2(0.1, norm=1.01 * found.largest_norm, rho=0.5, n=100_000, k=100).vacuous
+        True
     """
 
     worst_loss: float

@@ -34,6 +34,13 @@ class Eigenpairs:
             there is an eigenvalue.
         converged: whether all errors are within the tolerance.
         products: how many it took.
+
+    Example:
+        >>> from samfamily.reference import Landscape
+        >>> loss = lambda w: (0.5 * np.sum(w[0] ** 2 * [9, 4, -1]), [w[0] * [9, 4, -1]])
+        >>> found = eigenvalues(Landscape(loss, [np.ones(3)]), top=1, bottom=1)
+        >>> found.values.round(9), [abs(v.leaves[0]).round(6) for v in found.vectors], found.converged
+        (array([ 9., -1.]), [array([1., 0., 0.]), array([0., 0., 1.])], True)
     """
 
     values: Array
@@ -133,10 +140,25 @@ def eigenvalues(
 class Density:
     r"""The density of a spectrum: for each draw a measure on the line, of whose like the mean is taken.
 
+    With the nodes \(\theta_i\) and weights \(\omega_i\) of each of k draws,
+
+    $$ \frac1n \sum_{j=1}^{n} \delta_{\lambda_j} \approx
+       \frac1k \sum_{\text{draws}} \sum_i \omega_i\,\delta_{\theta_i}, \qquad \sum_i \omega_i = 1 . $$
+
     Attributes:
-        nodes: for each draw the eigenvalues that it saw, ascending.
-        weights: for each draw their shares, which add up to 1.
+        nodes: for each draw the eigenvalues \(\theta_i\) that it saw, ascending.
+        weights: for each draw their shares \(\omega_i\), which add up to 1.
         products: how many it took.
+
+    Example:
+        >>> from samfamily.reference import Landscape
+        >>> loss = lambda w: (0.5 * np.sum(w[0] ** 2 * [9, 4, -1, -1]), [w[0] * [9, 4, -1, -1]])
+        >>> found = density(Landscape(loss, [np.ones(4)]), draws=100)
+        >>> [round(x, 9) for x in found.range]
+        [-1.0, 9.0]
+        >>> height, error = found.smoothed(np.array([-1.0, 1.5]), width=0.1)
+        >>> height.round(0)  # half of the eigenvalues there, and none here
+        array([2., 0.])
     """
 
     nodes: tuple[Array, ...]
@@ -252,6 +274,14 @@ class Moments:
         frobenius: \((\sum_i \lambda_i^2)^{1/2}\).
         frobenius_error: its standard error.
         products: how many it took.
+
+    Example:
+        >>> from samfamily.reference import Landscape
+        >>> scales = np.arange(1.0, 101.0) ** -2
+        >>> loss = lambda w: (0.5 * np.sum(scales * w[0] ** 2), [scales * w[0]])
+        >>> found = moments(Landscape(loss, [np.ones(100)]), products=60)
+        >>> round(found.trace, 1), round(found.frobenius, 2), found.trace_error < 0.01  # 1.635 and 1.0403
+        (1.6, 1.04, True)
     """
 
     trace: float
@@ -350,7 +380,23 @@ def _ends(size: int, top: int, bottom: int) -> Array:
 
 @contextmanager
 def shown(progress: Callable[..., Any] | None, total: int | None) -> Iterator[Callable[[], Any]]:
-    """Hold a progress bar, and yield what moves it on by one."""
+    """Hold a progress bar, and yield what moves it on by one.
+
+    Args:
+        progress: `tqdm.tqdm`, or what is called like it; None for no bar.
+        total: how many moves there will be, if that is known.
+
+    Yields:
+        A function of nothing.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> bar = SimpleNamespace(update=lambda n: print("on by", n), close=lambda: print("closed"))
+        >>> with shown(lambda total: bar, 1) as tick:
+        ...     tick()
+        on by 1
+        closed
+    """
     if progress is None:
         yield lambda: None
         return

@@ -58,6 +58,13 @@ class Certificate:
         error: how far epsilon may be from the maximiser, \(\lVert T^{-1}(\epsilon - \epsilon^*)\rVert\); infinite if
             not known, as where there is more than one maximiser.
         evaluations: losses and gradients, or Hessian-vector products, that were asked for.
+
+    Example:
+        >>> certificate = maximize_quadratic(np.array([0.0, 1.0]), np.diag([2.0, 0.0]), rho=1.0).certificate
+        >>> certificate.exact, round(certificate.upper, 9), round(certificate.multiplier, 9)
+        (True, 1.25, 2.0)
+        >>> certificate.residual < 1e-12
+        True
     """
 
     exact: bool
@@ -78,6 +85,14 @@ class InnerMaximum:
         value: the maximum, in units of the loss: of the model \(\langle g, \epsilon\rangle +
             \tfrac12\langle\epsilon, H\epsilon\rangle\), or of \(L(w + \epsilon)\) itself.
         certificate: what is proven about it.
+
+    Example:
+        >>> g, H = np.array([0.0, 1.0]), np.diag([2.0, 0.0])
+        >>> best, first_order = maximize_quadratic(g, H, rho=1.0), maximize_linear(g, rho=1.0)
+        >>> abs(best.epsilon).round(3), first_order.epsilon  # the first-order step is blind to the curvature
+        (array([0.866, 0.5  ]), array([0., 1.]))
+        >>> round(best.value, 9), float(first_order.epsilon @ (g + 0.5 * H @ first_order.epsilon))
+        (1.25, 1.0)
     """
 
     epsilon: Any

@@ -24,10 +24,16 @@ Loss: TypeAlias = Callable[..., tuple[float, Weights]]
 
 
 class NumpySpace(Space):
-    """The space of tuples of ndarrays.
+    r"""The space of tuples of ndarrays, with \(\langle x, y\rangle = \mathrm{Re} \sum_{l,i} \bar x_{li}\,y_{li}\).
 
     Args:
         leaves: how many leaves a tree has, or their names, or one `Leaf` for each.
+
+    Example:
+        >>> space = NumpySpace(2)
+        >>> x, y = (np.array([3.0]), np.array([0.0, 4.0])), (np.ones(1), np.ones(2))
+        >>> space.axpby(2.0, x, 1.0, y), float(space.inner(x, y)), float(space.norm(x, 2))
+        ((array([7.]), array([1., 9.])), 7.0, 5.0)
     """
 
     def __init__(self, leaves: int | Sequence[str | Leaf]) -> None:
@@ -129,7 +135,7 @@ def value_and_grad(
 
 
 class sharpness_aware:  # noqa: N801  called like the function of the same name in the JAX adapter
-    """The driver for rows with memory.
+    r"""The driver for rows with memory, which walks from \((w_t, s_t)\) to \((L(w_t), \text{gradient}_t, s_{t+1})\).
 
     Args:
         f: as for `value_and_grad`.
@@ -196,7 +202,23 @@ class sharpness_aware:  # noqa: N801  called like the function of the same name 
 
 
 def vec(w: Weights, names: Sequence[str | Leaf] | None = None) -> Vec:
-    """Return weights as a Vec; raise ValueError unless they are float arrays."""
+    """Return weights as a Vec.
+
+    Args:
+        w: float arrays, or complex ones.
+        names: as for `value_and_grad`.
+
+    Returns:
+        The Vec, in a space of its own.
+
+    Raises:
+        ValueError: an array of another dtype.
+
+    Example:
+        >>> w = vec([np.array([3.0]), np.array([4.0])], ["weight", "bias"])
+        >>> float(w.norm(2)), [leaf.name for leaf in w.space.leaves]
+        (5.0, ['weight', 'bias'])
+    """
     leaves = tuple(np.asarray(x) for x in w)
     if not all(np.issubdtype(x.dtype, np.inexact) for x in leaves):
         raise ValueError(f"weights must be float arrays, got {[str(x.dtype) for x in leaves]}: use x.astype(float)")
@@ -204,20 +226,63 @@ def vec(w: Weights, names: Sequence[str | Leaf] | None = None) -> Vec:
 
 
 def examples_in(batch: Sequence[Array]) -> int:
-    """Return the length that a batch's arrays have in common; raise ValueError where there is none."""
+    """Return the length that a batch's arrays have in common.
+
+    Args:
+        batch: arrays whose first axis counts examples.
+
+    Returns:
+        The length.
+
+    Raises:
+        ValueError: the arrays have different lengths.
+
+    Example:
+        >>> examples_in([np.ones((6, 28, 28)), np.ones(6)])
+        6
+    """
     if any(len(x) != len(batch[0]) for x in batch):
         raise ValueError(f"the arrays of the batch have different lengths {sorted({len(x) for x in batch})}")
     return len(batch[0])
 
 
 def cut(batch: Sequence[Array], shards: int) -> list[Sequence[Array]]:
-    """Return a batch in contiguous shards of equally many examples."""
+    r"""Return a batch in contiguous shards of equally many examples: \(S_j = (x_{jm}, \dots, x_{jm+m-1})\).
+
+    Args:
+        batch: arrays whose first axis counts n examples.
+        shards: how many, k; \(m = n / k\) examples are in each.
+
+    Returns:
+        The shards, each a list of arrays.
+
+    Example:
+        >>> cut([np.arange(4), np.array([0, 0, 1, 1])], 2)
+        [[array([0, 1]), array([0, 0])], [array([2, 3]), array([1, 1])]]
+    """
     m = examples_in(batch) // shards
     return [[x[i * m : (i + 1) * m] for x in batch] for i in range(shards)]
 
 
 def complex_step(f: Loss, request: HessianVector, batch: Sequence[Array]) -> Vec:
-    r"""Return \(\mathrm{Im}\,\nabla L(w + i h v) / h\), the Hessian times v to rounding."""
+    r"""Return \(\mathrm{Im}\,\nabla L(w + i h v) / h\), the Hessian times v to rounding.
+
+    Args:
+        f: as for `value_and_grad`; it must accept complex weights.
+        request: w and v.
+        batch: what f takes after the weights.
+
+    Returns:
+        The product, in the dtypes of w.
+
+    Raises:
+        TypeError: f drops imaginary parts.
+
+    Example:
+        >>> w = vec([np.array([1.0, 2.0])])
+        >>> complex_step(lambda w: (np.sum(w[0] ** 3), [3 * w[0] ** 2]), HessianVector(w, v=w), ()).collapse()
+        (array([ 6., 24.]),)
+    """
     h = 1e-100
     pairs = zip(request.w.collapse(), request.v.collapse(), strict=True)
     gradients = f([x.astype(complex) + 1j * h * v.astype(float) for x, v in pairs], *batch)[1]
@@ -228,7 +293,9 @@ def complex_step(f: Loss, request: HessianVector, batch: Sequence[Array]) -> Vec
 
 
 class Landscape(AnyLandscape):
-    """A loss on data, in NumPy, as what is measured; see `samfamily.landscape`.
+    r"""A loss on data, in NumPy, as what is measured; see `samfamily.landscape`.
+
+    $$ L(w) = \frac{\sum_j n_j L_j(w)}{\sum_j n_j}, \qquad n_j \text{ examples in batch } j $$
 
     Args:
         f: as for `value_and_grad`; for products it must accept complex weights.
@@ -238,6 +305,12 @@ class Landscape(AnyLandscape):
 
     Raises:
         ValueError: weights that are no float arrays.
+
+    Example:
+        >>> loss = lambda w, x: (0.5 * np.mean((x @ w[0]) ** 2), [x.T @ (x @ w[0]) / len(x)])
+        >>> landscape = Landscape(loss, [np.ones(2)], (np.array([[1.0, 0.0], [0.0, 3.0]]),))
+        >>> landscape.loss(), landscape.product(landscape.w).collapse()
+        (2.5, (array([0.5, 4.5]),))
     """
 
     def __init__(self, f: Loss, w: Weights, data: Any = (), names: Sequence[str | Leaf] | None = None) -> None:

@@ -28,7 +28,10 @@ from samfamily.variant import Variant
 
 @dataclass(frozen=True)
 class Sharpness:
-    r"""A rise of the loss round the weights.
+    r"""A rise of the loss round the weights: k samples of it, one for each shard or draw, and their mean.
+
+    $$ \bar r = \frac1k \sum_{j=1}^{k} r_j, \qquad r_j = L_j(w + \epsilon_j) - L_j(w), \qquad
+       \text{error}^2 = \frac{1}{k (k - 1)} \sum_{j=1}^{k} (r_j - \bar r)^2 $$
 
     Attributes:
         value: the mean rise over shards or draws; in units of the loss.
@@ -36,6 +39,17 @@ class Sharpness:
         loss: the loss at w.
         samples: the rises themselves.
         upper: what the value could be at most with the true maxima; infinite where nobody can know.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import SAM
+        >>> from samfamily.reference import Landscape
+        >>> loss = lambda w, x: (0.5 * float(np.mean((x - w[0]) ** 2)), [np.atleast_1d(np.mean(w[0] - x))])
+        >>> found = worst_case(Landscape(loss, [np.zeros(1)], (np.array([1.0, 3.0]),)), SAM(rho=0.1).sharded(1))
+        >>> [round(rise, 6) for rise in found.samples], round(found.value, 6)
+        ([0.105, 0.305], 0.205)
+        >>> print(found)
+        0.205 ± 0.1 above 2.5
     """
 
     value: float
@@ -59,6 +73,16 @@ class Climbed(NamedTuple):
         radius: how far it went.
         effective_radius: how far the weights went once rounded.
         cosine: of the gradients at w and at that point; 0 where one of them is.
+
+    Example:
+        >>> import numpy as np
+        >>> from samfamily import SAM
+        >>> from samfamily.reference import Landscape
+        >>> scales = np.array([1.0, 10.0])
+        >>> valley = Landscape(lambda w: (0.5 * float(scales @ w[0] ** 2), [scales * w[0]]), [np.array([1.0, 0.1])])
+        >>> found = climb(valley, SAM(rho=0.1))
+        >>> round(found.rise, 3), round(found.cosine, 3)  # more than |g| rho = 0.141, since the valley is curved
+        (0.169, 0.975)
     """
 
     loss: float
@@ -76,6 +100,10 @@ class Climbed(NamedTuple):
 
 def climb(landscape: Landscape, variant: Variant) -> Climbed:
     r"""Run a variant's program from the weights, take no step, and tell where its adversary went.
+
+    $$ \text{rise} = L(w + \hat\epsilon) - L(w), \qquad
+       \text{cosine} = \frac{\langle g, h\rangle}{\lVert g\rVert_2\,\lVert h\rVert_2}, \qquad
+       g = \nabla L(w), \quad h = \nabla L(w + \hat\epsilon) $$
 
     Costs what a step costs, `variant.gradients_per_step`, and one gradient more for rows that do not ask at w.
 

@@ -25,10 +25,27 @@ FEW = 4
 
 
 def unrolled(one: One, w: Vec, shards: Any) -> tuple[Any, Any]:
-    """Take one shard after another, each with its own copy of the computation.
+    r"""Take one shard after another, each with its own copy of the computation: \(\frac1k \sum_{j=1}^k f(w, S_j)\).
 
     A barrier keeps a shard from beginning before the last is summed up, so that one shard's memory may serve all.  (Of
     jaxlib 0.10.2's compilers the one for CPUs drops it.)
+
+    Args:
+        one: from the weights and one shard to `(outcome, aux)`.
+        w: the weights.
+        shards: a pytree of arrays whose first axis counts shards.
+
+    Returns:
+        The mean outcome, and every shard's aux, stacked along a new first axis.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from samfamily_jax import SAM, value_and_grad
+        >>> loss = lambda w, x: jnp.mean(0.5 * (x - w) ** 2)
+        >>> vg = jax.jit(value_and_grad(loss, SAM(rho=0.5).sharded(2), shards=unrolled))
+        >>> vg(jnp.array(0.0), jnp.array([1.0, 3.0, -1.0, -1.0]))  # (-2.5 + 1.5) / 2
+        (Array(1.5, dtype=float32), Array(-0.5, dtype=float32))
     """
     count = len(jax.tree.leaves(shards)[0])
     total, aux = one(w, jax.tree.map(lambda x: x[0], shards))
@@ -42,9 +59,27 @@ def unrolled(one: One, w: Vec, shards: Any) -> tuple[Any, Any]:
 
 
 def scanned(one: One, w: Vec, shards: Any) -> tuple[Any, Any]:
-    """Take one shard after another in a loop of one copy of the computation: least to compile, and least memory.
+    r"""Take one shard after another in a loop of one copy of the computation: least to compile, and least memory.
 
-    Not for convolutions on a CPU, which are tens of times slower inside a loop.
+    Returns \(\frac1k \sum_{j=1}^k f(w, S_j)\), as the other ways do.  Not for convolutions on a CPU, which are tens of
+    times slower inside a loop.
+
+    Args:
+        one: from the weights and one shard to `(outcome, aux)`.
+        w: the weights.
+        shards: a pytree of arrays whose first axis counts shards.
+
+    Returns:
+        The mean outcome, and every shard's aux, stacked along a new first axis.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from samfamily_jax import SAM, value_and_grad
+        >>> loss = lambda w, x: jnp.mean(0.5 * (x - w) ** 2)
+        >>> vg = jax.jit(value_and_grad(loss, SAM(rho=0.5).sharded(2), shards=scanned))
+        >>> vg(jnp.array(0.0), jnp.array([1.0, 3.0, -1.0, -1.0]))
+        (Array(1.5, dtype=float32), Array(-0.5, dtype=float32))
     """
     count = len(jax.tree.leaves(shards)[0])
     shapes, _ = jax.eval_shape(one, w, jax.tree.map(lambda x: x[0], shards))
@@ -59,9 +94,27 @@ def scanned(one: One, w: Vec, shards: Any) -> tuple[Any, Any]:
 
 
 def vmapped(one: One, w: Vec, shards: Any) -> tuple[Any, Any]:
-    """Take all shards at once: for small models of matrix products, since every shard has perturbed weights of its own.
+    r"""Take all shards at once, each with perturbed weights of its own: for small models of matrix products.
 
-    A variant that does not climb at every step computes both of its branches here, and takes one.
+    Returns \(\frac1k \sum_{j=1}^k f(w, S_j)\), as the other ways do.  A variant that does not climb at every step
+    computes both of its branches here, and takes one.
+
+    Args:
+        one: from the weights and one shard to `(outcome, aux)`.
+        w: the weights.
+        shards: a pytree of arrays whose first axis counts shards.
+
+    Returns:
+        The mean outcome, and every shard's aux, stacked along a new first axis.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from samfamily_jax import SAM, value_and_grad
+        >>> loss = lambda w, x: jnp.mean(0.5 * (x - w) ** 2)
+        >>> vg = jax.jit(value_and_grad(loss, SAM(rho=0.5).sharded(2), shards=vmapped))
+        >>> vg(jnp.array(0.0), jnp.array([1.0, 3.0, -1.0, -1.0]))
+        (Array(1.5, dtype=float32), Array(-0.5, dtype=float32))
     """
     count = len(jax.tree.leaves(shards)[0])
     outcomes, auxes = jax.vmap(one, in_axes=(None, 0))(w, shards)

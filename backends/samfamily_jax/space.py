@@ -17,10 +17,16 @@ from samfamily.space import Array, Leaf, Leaves, Scalar, Space, Vec
 
 @dataclass(frozen=True)
 class JaxSpace(Space):
-    """The space of tuples of JAX arrays.
+    r"""The space of tuples of JAX arrays, with \(\langle x, y\rangle = \mathrm{Re} \sum_{l,i} \bar x_{li}\,y_{li}\).
 
     Attributes:
         leaves: one `Leaf` for each array.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> space, x = JaxSpace((Leaf("w"),)), (jnp.full(4, 3e4, jnp.float16),)
+        >>> float(space.norm(x, 2)), bool(jnp.isinf(x[0] ** 2).all())  # the norm is in range, the squares are not
+        (60000.0, True)
     """
 
     leaves: tuple[Leaf, ...]

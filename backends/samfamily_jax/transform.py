@@ -25,13 +25,29 @@ Aux: TypeAlias = Literal["clean", "perturbed", "both"]
 
 
 class SharpnessAware(NamedTuple):
-    """Three pure functions, for a variant with or without memory.
+    r"""Three pure functions, for a variant with or without memory.
+
+    With the state \(s_t\) before step t, one step is \((w_t, s_t) \mapsto (L(w_t), \text{gradient}_t, s_{t+1})\).
 
     Attributes:
         init: `params -> state`, a pytree of one structure for ever; a vector in it is a pytree like `params`.
         value_and_grad: `(params, state, *args) -> (result, state)`, where `result` is what
             `jax.value_and_grad(fun)(params, *args)` returns: `(loss, grads)`, or `((loss, aux), grads)`.
         with_info: the same, returning `(result, state, info)` with a `StepInfo`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from samfamily_jax import SAM, sharpness_aware
+        >>> sa = sharpness_aware(lambda w: 0.5 * jnp.sum(w**2), SAM(rho=0.5))
+        >>> def descend(carry, _):
+        ...     w, state = carry
+        ...     (loss, grads), state = sa.value_and_grad(w, state)
+        ...     return (w - 0.5 * grads, state), loss
+        >>> w = jnp.array([3.0, 4.0])
+        >>> (w, state), losses = jax.lax.scan(descend, (w, sa.init(w)), length=3)
+        >>> losses.round(2), int(state.step)
+        (Array([12.5 ,  2.53,  0.38], dtype=float32), 3)
     """
 
     init: Callable[[PyTree], State]
@@ -53,7 +69,10 @@ def sharpness_aware(
     mesh: Mesh | None = None,
     normalisation: PyTree = None,
 ) -> SharpnessAware:
-    """Return the pure functions that follow `variant`, its memory and its step counter in an explicit state.
+    r"""Return the pure functions that follow `variant`, its memory and its step counter in an explicit state.
+
+    $$ (w_t, s_t) \mapsto (L(w_t), \text{gradient}_t, s_{t+1}), \qquad
+       \text{gradient}_t = \nabla L(w_t + \hat\epsilon_t) \text{ for SAM} $$
 
     A step whose losses or gradient are not all finite leaves the state as it was, so that a caller who skips the
     update, with `optax.apply_if_finite` for instance, goes on as if it had not been.

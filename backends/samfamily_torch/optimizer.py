@@ -57,7 +57,10 @@ class Figures(NamedTuple):
 
 
 class SharpnessAware(ManualLoop):
-    r"""A base optimizer that follows `variant`.
+    r"""A base optimizer that follows `variant`: it steps as if the variant's gradient were the loss's.
+
+    $$ w \leftarrow \mathrm{base}(w, \text{gradient}), \qquad
+       \text{gradient} = \nabla L(w + \hat\epsilon) \text{ for SAM} $$
 
     `param_groups`, `state` and `defaults` are the base optimizer's own, so that schedulers, loggers and
     `add_param_group` work on either.  A constant rho is copied to every `param_group["rho"]` and read from there at

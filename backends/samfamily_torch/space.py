@@ -15,13 +15,19 @@ from samfamily_torch.foreach import Tensors, add_into, beyond, read, spacing, tw
 
 
 class TorchSpace(Space):
-    """The space of tuples of tensors.
+    r"""The space of tuples of tensors, with \(\langle x, y\rangle = \mathrm{Re} \sum_{l,i} \bar x_{li}\,y_{li}\).
 
     Args:
         leaves: one `Leaf` for each tensor, or how many of them there are if nothing is known of them.
 
     Attributes:
         home: leaves of the live parameters; a sum on them is `Displaced`.
+
+    Example:
+        >>> import torch
+        >>> space, x = TorchSpace(1), (torch.full((4,), 3e4, dtype=torch.float16),)
+        >>> float(space.norm(x, 2)), bool((x[0] ** 2).isinf().all())  # the norm is in range, the squares are not
+        (60000.0, True)
     """
 
     home: Leaves | None = None

@@ -32,7 +32,7 @@ class Variant:
     r"""A variant of sharpness-aware minimisation.
 
     $$ d \leftarrow \text{ascent}(w), \qquad
-       \hat\epsilon = \rho\,\arg\max_{\lVert e\rVert \le 1}\langle d, e\rangle, \qquad
+       \hat\epsilon = \rho\,\operatorname*{arg\,max}_{\lVert e\rVert \le 1}\langle d, e\rangle, \qquad
        h = \nabla L(w + \hat\epsilon), \qquad \text{gradient} = \text{descent}(g, h) $$
 
     Attributes:

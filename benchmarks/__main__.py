@@ -15,6 +15,7 @@ COMMANDS = {
     "curvature-cost": "time a product with the curvature against a gradient, and count the vectors that are kept",
     "paper": "reproduce the claims of the SAM paper in kind, and say of each whether it holds here",
     "scaling": "count and time what is sent between devices, and carry it to thousands of them on paper",
+    "rho": "recommend a radius for a model of your own, with the evidence",
     "tune": "choose each method's radius on validation data held out from the training data",
     "faults": "look for the reported faults of sharpness-aware libraries, in this one and in its peers",
 }

@@ -1,15 +1,12 @@
 """What `curvature` measures at a solution: numbers, a spectrum and slices, with the training data as the loss's."""
 
 import importlib
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
 
 from benchmarks.cells import Cell, Result
 from benchmarks.methods import METHODS
@@ -134,29 +131,3 @@ def pooled(densities: Sequence[Density]) -> Density:
     nodes = tuple(x for found in densities for x in found.nodes)
     weights = tuple(x for found in densities for x in found.weights)
     return Density(nodes, weights, sum(found.products for found in densities))
-
-
-class Interval(NamedTuple):
-    """A mean, and how far the true one may be from it with a confidence of 95 %: unknown from one value."""
-
-    mean: float
-    reach: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Interval":
-        """Student's interval from these values."""
-        n = len(values)
-        error = statistics.stdev(values) / sqrt(n) if n > 1 else nan
-        return cls(statistics.fmean(values), error * float(scipy.special.stdtrit(n - 1, 0.975)) if n > 1 else nan)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3g}" if self.reach != self.reach else f"{self.mean:.3g} ± {self.reach:.2g}"
-
-    @property
-    def verdict(self) -> str:
-        """What it says of a difference."""
-        if self.reach != self.reach:
-            return "one seed cannot tell"
-        if abs(self.mean) <= self.reach:
-            return "cannot be told"
-        return "falls" if self.mean < 0 else "rises"

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import figures, page, provenance
-from benchmarks.curvature_measures import DISTANCES, FILTERS, QUANTITIES, Grid, Interval, Measured, pooled
+from benchmarks.curvature_measures import DISTANCES, FILTERS, QUANTITIES, Grid, Measured, pooled
+from benchmarks.interval import Interval
 from benchmarks.methods import METHODS
 from benchmarks.network import CHANNELS, KERNELS
 from benchmarks.report_page import DATA

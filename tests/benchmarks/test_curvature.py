@@ -16,7 +16,8 @@ from scipy.stats import t as student
 from benchmarks import curvature, curvature_measures, curvature_page
 from benchmarks.__main__ import main
 from benchmarks.cells import Cell, Recipe, Result
-from benchmarks.curvature_measures import QUANTITIES, Effort, Interval, Measured, landscape, measure, pooled
+from benchmarks.curvature_measures import QUANTITIES, Effort, Measured, landscape, measure, pooled
+from benchmarks.interval import Interval
 from benchmarks.network import initial_weights
 from benchmarks.pool import ThisProcess
 from samfamily.curvature import Density

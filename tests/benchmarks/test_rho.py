@@ -1,0 +1,112 @@
+"""`python -m benchmarks rho`: the radius that is best is found, with few steps, and what is said of it is true."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.rho_search import Search
+from samfamily import SAM, Variant
+
+GRID = [0.05 * 2.0**k for k in range(-4, 5)]
+
+
+def valley(best: float, noise: float = 0.0, scale: float = 0.1) -> Callable[[Variant, int, int], float]:
+    """A score that is lowest at this radius: a parabola over its logarithm, with the same noise for all of a seed."""
+
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        rho = variant.radius.rho
+        luck = np.random.default_rng([seed, round(1e6 * float(rho))]).normal()
+        return scale * abs(math.log2(max(float(rho), 1e-3) / best)) ** 2 + 1 / steps + noise * luck
+
+    return train
+
+
+def searched(train: Any, steps: int = 900, seeds: int = 3) -> Search:
+    return Search(train, SAM(), steps, seeds)(GRID)
+
+
+@pytest.mark.parametrize("best", [GRID[2], GRID[4], GRID[7]])
+def test_the_best_radius_is_found(best: float) -> None:
+    assert searched(valley(best)).best == best
+
+
+@pytest.mark.parametrize("best", [GRID[0] / 2, GRID[-1] * 4])
+def test_a_best_radius_outside_of_the_grid_is_gone_after(best: float) -> None:
+    assert searched(valley(best)).best == best
+
+
+def test_it_stops_early() -> None:
+    """Nine radii for a ninth, four for a third with two seeds, two and the base optimizer to the end with three."""
+    calls: list[tuple[float, int, int]] = []
+
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        calls.append((float(variant.radius.rho), steps, seed))
+        return valley(GRID[4])(variant, steps, seed)
+
+    search = searched(train)
+    assert search.trained == sum(steps for _, steps, _ in calls) == 9 * 100 + 4 * 2 * 300 + 3 * 3 * 900
+    assert len(set(calls)) == len(calls)  # nothing is done twice
+    assert search.trained < 0.5 * len(GRID) * 3 * 900
+
+
+def test_a_gain_is_told_and_noise_is_not() -> None:
+    told = " ".join(searched(valley(GRID[4], noise=0.01)).advice())
+    assert "Take rho = 0.05" in told
+    assert "lower than without" in told
+    flat = " ".join(searched(valley(GRID[4], noise=1.0, scale=1e-6)).advice())
+    assert "cannot be told" in flat
+    assert "Not told apart from it" in flat
+
+
+def test_radii_that_diverge_are_dropped() -> None:
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        return math.nan if float(variant.radius.rho) > 0.1 else valley(GRID[4])(variant, steps, seed)
+
+    assert searched(train).best == GRID[4]
+    assert "diverged" in searched(lambda *_: math.nan).advice()[0]
+
+
+def test_signals_are_passed_on() -> None:
+    def train(variant: Variant, steps: int, seed: int) -> dict[str, float]:
+        return {"score": valley(GRID[4])(variant, steps, seed), "effective": 0.4, "gap": 0.5}
+
+    told = " ".join(searched(train).advice())
+    assert "Rounding leaves 40%" in told
+    assert "misses 50%" in told
+    quiet = " ".join(searched(valley(GRID[4])).advice())
+    assert "Rounding" not in quiet
+    assert "misses" not in quiet
+
+
+@pytest.mark.parametrize(("told", "complaint"), [({"loss": 1.0}, "without 'score'"), (None, "must return a number")])
+def test_what_is_no_score_is_refused(told: Any, complaint: str) -> None:
+    with pytest.raises(TypeError, match=complaint):
+        searched(lambda *_: told)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("examples.tune_rho", "is not MODULE:FUNCTION"),
+        ("no_such_module:f", "no module 'no_such_module'"),
+        ("examples.tune_rho:g", "no function 'g'"),
+    ],
+)
+def test_a_wrong_name_is_explained(name: str, complaint: str) -> None:
+    with pytest.raises(SystemExit, match=complaint):
+        main(["rho", name])
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_the_examples_are_searched(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--steps", "9", "--seeds", "2", "--radii", "0.1", "0.2"]
+    assert main(["rho", f"examples.tune_rho:{backend}", *options]) == 0
+    out = capsys.readouterr().out
+    assert "| 0.1 | 9 | 2 |" in out
+    assert "Take rho = " in out

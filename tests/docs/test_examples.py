@@ -21,7 +21,7 @@ def run(page: Path) -> int:
     return len(BLOCK.findall(text))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page: Path) -> None:
     run(page)
 

@@ -27,6 +27,7 @@ from benchmarks.pool import ThisProcess
 from benchmarks.report import make
 from benchmarks.summary import Estimate, labels, verdict
 from benchmarks.train import objective, trainer
+from tests.browser import chromium, complaints
 
 
 @pytest.mark.parametrize(("name", "train", "test", "length"), [("mnist1d", 4000, 1000, 40), ("digits", 1437, 360, 64)])
@@ -198,6 +199,13 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
             small.setattr(module, "EFFORT", Effort(examples=50, order=6, draws=2))
         path = make(arguments, ThisProcess(), Console(file=output, width=80))
     return path.read_text(encoding="utf-8"), output.getvalue()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (420, "dark")])
+def test_the_page_can_be_read_in_a_browser(tiny_run: tuple[str, str], tmp_path: Path, width: int, scheme: str) -> None:
+    (tmp_path / "index.html").write_text(tiny_run[0], encoding="utf-8")
+    for browser in chromium():
+        assert complaints(browser, (tmp_path / "index.html").as_uri(), width, scheme) == []
 
 
 def test_the_page_needs_nothing_from_outside(tiny_run: tuple[str, str]) -> None:

@@ -10,13 +10,15 @@ from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
 from benchmarks.paper.contest import compete, lines
 from benchmarks.paper.intervals import Interval, Statement, less
-from benchmarks.paper.lab import Asking, Lab, Results, best, measured, tuned_base
+from benchmarks.paper.lab import Asking, Lab, Results, measured, tuned_base
 from benchmarks.paper.measure import Measurement, MSharpness
 from benchmarks.paper.section import Figure, Section, Series, contest_table, figures_table
 from benchmarks.paper.training import Training, row
 
 SIZES = (1, 4, 16, 64, None)
 NOISE = 0.4
+RADII = (0.0125, 0.025, 0.05, 0.1, 0.2)
+"""The smaller m, the farther a step goes against each example, and so the smaller the radius may have to be."""
 RATES, BATCHES, DECAYS = (0.05, 0.2), (32, 128), (0.0, 2e-3)
 ROWS = (None, row("SAM", rho=0.05), row("SAM", rho=0.2))
 MEASURED = (1, 4, 16, 64, 256)
@@ -35,13 +37,10 @@ def instrument(lab: Lab) -> MSharpness:
 
 
 def ask(lab: Lab) -> Asking[Any]:
-    """Trainings at every m, at the radius that is best for the whole batch, and a grid of models."""
+    """Trainings at every m, each at its own best radius, and a grid of models."""
     base = yield from tuned_base(lab)
     noisy = base.but(noise=NOISE)
-    whole = yield from best(lab, common.rho(lab, noisy, "SAM").candidates)
-    radius = dict(whole.row.options)["rho"] if whole.row else 0.0
-    arms = [common.rho(lab, noisy, name(m), radii=(radius,), m=m) for m in SIZES]
-    entries = yield from compete(lab, arms)
+    entries = yield from compete(lab, [common.rho(lab, noisy, name(m), radii=RADII, m=m) for m in SIZES])
     models = [measured(lab.over_seeds(model), instrument(lab)) for model in grid(lab)]
     yield [measurement for over_seeds in models for measurement in over_seeds]
     return entries, models

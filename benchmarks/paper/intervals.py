@@ -40,7 +40,9 @@ class Interval:
         return Interval(100 * self.mean, 100 * self.low, 100 * self.high).number("0.1f")
 
     def number(self, how: str = ".3g") -> str:
-        """The mean and half the width."""
+        """The mean and half the width; nothing where there is no mean."""
+        if math.isnan(self.mean):
+            return ""
         reach = self.high - self.mean
         return f"{self.mean:{how}}" if math.isinf(reach) else f"{self.mean:{how}} ± {reach:{how}}"
 

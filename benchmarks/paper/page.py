@@ -14,6 +14,8 @@ from benchmarks.paper.lab import Lab
 from benchmarks.paper.section import Section, Table
 
 PAGE = "claims.md"
+ROUNDING = 1e-12
+"""Below which a difference of shares is rounding."""
 INTRODUCTION = (
     "What Foret, Kleiner, Mobahi and Neyshabur (Sharpness-Aware Minimization for Efficiently Improving Generalization, "
     "[arXiv 2010.01412](https://arxiv.org/abs/2010.01412)) report of networks on large image data, looked for on a "
@@ -94,7 +96,8 @@ def statement_row(statement: Statement) -> list[str]:
         if statement.below is not None
         else f"above {unit * (statement.above or 0):g}"
     )
-    told = f"{unit * found.mean:.3g} ({unit * found.low:.3g} to {unit * found.high:.3g})"
+    mean, low, high = (0.0 if abs(x) < ROUNDING else unit * x for x in (found.mean, found.low, found.high))
+    told = f"{mean:.3g} ({low:.3g} to {high:.3g})"
     return [statement.text, told, goal, statement.verdict]
 
 

@@ -77,9 +77,9 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
 
 
 NOTE = (
-    "In between its climbs LookSAM adds a direction that it remembers, as long as alpha times the gradient whatever rho "
-    "is. At its authors' alpha = 0.7 that keeps the CNN from training at this learning rate, at every rho; so a smaller "
-    "alpha stands beside it."
+    "In between its climbs LookSAM adds a direction that it remembers, as long as alpha times the gradient whatever "
+    "rho is. At its authors' alpha = 0.7 that keeps the CNN from training at this learning rate, at every rho; so a "
+    "smaller alpha stands beside it."
 )
 
 CLAIM = Claim(

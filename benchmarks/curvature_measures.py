@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.cells import Cell, Result
 from benchmarks.methods import METHODS
-from samfamily import SAM, Landscape, Vec, curvature, sharpness, slices
+from samfamily import SAM, Landscape, Variant, Vec, curvature, sharpness, slices
 from samfamily.curvature import Density, Eigenpairs
 
 Grid = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ QUANTITIES = {
     "lambda_min": Quantity("smallest eigenvalue"),
     "trace": Quantity("trace"),
     "frobenius": Quantity("Frobenius norm"),
-    "rise": Quantity("rise of the loss at SAM's rho"),
+    "rise": Quantity("rise of the loss at the radius of SAM"),
     "m_sharpness": Quantity(f"m-sharpness there, m = {SHARD}"),
 }
 """The paper's: Foret et al., arXiv 2010.01412, figure 3, the last epoch."""
@@ -109,7 +109,7 @@ def measure(work: tuple[Result, Effort]) -> Measured:
         "trace": moments.trace,
         "frobenius": moments.frobenius,
         "rise": sharpness.worst_case(around, sam).value,
-        "m_sharpness": sharpness.worst_case(around, sam.sharded(SHARD)).value,
+        "m_sharpness": m_sharpness(result, effort, sam),
     }
     random = [slices.filter_normalised(around.w, seed) for seed in range(RANDOM)]
     along = {
@@ -119,6 +119,13 @@ def measure(work: tuple[Result, Effort]) -> Measured:
     }
     filters = np.array([slices.along(around, d, FILTERS) for d in random])
     return Measured(result.cell, numbers, _density(around, result.cell, effort, pairs), along, filters)
+
+
+def m_sharpness(result: Result, effort: Effort, sam: Variant) -> float:
+    """m-sharpness on as many of the examples as fill shards."""
+    examples = len(result.cell.dataset().inputs[: effort.examples])
+    m = min(SHARD, examples)
+    return float(sharpness.worst_case(landscape(result, examples - examples % m), sam.sharded(m)).value)
 
 
 def _along(around: Landscape, direction: Vec) -> Grid:

@@ -56,7 +56,7 @@ def torch(variant: Variant, steps: int, seed: int) -> dict[str, float]:
     info = optimizer.info
     with torch.no_grad():
         error = float((logits(held_x).argmax(1) != held_y).double().mean())
-    effective = float(info.effective_radius / info.radius) if info and float(info.radius) > 0 else 1.0
+    effective = float(info.effective_radius / info.radius) if float(info.radius) > 0 else 1.0
     return {"score": error, "effective": effective}
 
 

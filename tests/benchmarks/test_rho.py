@@ -13,6 +13,12 @@ from benchmarks.__main__ import main
 from benchmarks.rho_search import Search
 from samfamily import SAM, Variant
 
+
+def radius(variant: Variant) -> float:
+    rho: Any = variant.radius.rho
+    return float(rho)
+
+
 GRID = [0.05 * 2.0**k for k in range(-4, 5)]
 
 
@@ -20,9 +26,9 @@ def valley(best: float, noise: float = 0.0, scale: float = 0.1) -> Callable[[Var
     """A score that is lowest at this radius: a parabola over its logarithm, with the same noise for all of a seed."""
 
     def train(variant: Variant, steps: int, seed: int) -> float:
-        rho = variant.radius.rho
-        luck = np.random.default_rng([seed, round(1e6 * float(rho))]).normal()
-        return scale * abs(math.log2(max(float(rho), 1e-3) / best)) ** 2 + 1 / steps + noise * luck
+        rho = radius(variant)
+        luck = np.random.default_rng([seed, round(1e6 * rho)]).normal()
+        return scale * abs(math.log2(max(rho, 1e-3) / best)) ** 2 + 1 / steps + noise * luck
 
     return train
 
@@ -46,7 +52,7 @@ def test_it_stops_early() -> None:
     calls: list[tuple[float, int, int]] = []
 
     def train(variant: Variant, steps: int, seed: int) -> float:
-        calls.append((float(variant.radius.rho), steps, seed))
+        calls.append((radius(variant), steps, seed))
         return valley(GRID[4])(variant, steps, seed)
 
     search = searched(train)
@@ -66,7 +72,7 @@ def test_a_gain_is_told_and_noise_is_not() -> None:
 
 def test_radii_that_diverge_are_dropped() -> None:
     def train(variant: Variant, steps: int, seed: int) -> float:
-        return math.nan if float(variant.radius.rho) > 0.1 else valley(GRID[4])(variant, steps, seed)
+        return math.nan if radius(variant) > 0.1 else valley(GRID[4])(variant, steps, seed)
 
     assert searched(train).best == GRID[4]
     assert "diverged" in searched(lambda *_: math.nan).advice()[0]

@@ -91,7 +91,7 @@ def leaf(x: Any) -> Any:
 
 def distance(x: Any, y: Any) -> float:
     """Relative to the larger."""
-    return float(np.linalg.norm(x - y) / max(np.linalg.norm(x), np.linalg.norm(y), 1e-30))
+    return float(np.linalg.norm(x - y)) / max(float(np.linalg.norm(x)), float(np.linalg.norm(y)), 1e-30)
 
 
 def worst(name: str, formula_of_row: str) -> float:

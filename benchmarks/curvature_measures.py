@@ -40,8 +40,8 @@ QUANTITIES = {
     "lambda_min": Quantity("smallest eigenvalue"),
     "trace": Quantity("trace"),
     "frobenius": Quantity("Frobenius norm"),
-    "rise": Quantity("rise of the loss at the radius of SAM"),
-    "m_sharpness": Quantity(f"m-sharpness there, m = {SHARD}"),
+    "rise": Quantity("rise of the loss, whole batch"),
+    "m_sharpness": Quantity(f"m-sharpness, m = {SHARD}"),
 }
 """The paper's: Foret et al., arXiv 2010.01412, figure 3, the last epoch."""
 

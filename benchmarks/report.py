@@ -34,7 +34,7 @@ SURVEYED = ("sgd", "sam")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `report`."""
     add_common(parser)
-    parser.add_argument("--quick", action="store_true", help="one seed, fewer epochs: under a minute, same page")
+    parser.add_argument("--quick", action="store_true", help="one seed, fewer epochs: one to two minutes, same page")
     parser.add_argument("--out", type=folder, default=Path("report"), metavar="DIR", help="where the page is written")
     for name, meaning in (("seeds", "seeds for each training"), ("epochs", "epochs of each training")):
         parser.add_argument(

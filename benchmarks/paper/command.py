@@ -19,7 +19,7 @@ from benchmarks.paper.store import Store
 from benchmarks.pool import processes
 from benchmarks.provenance import command_line
 
-QUICK = {"seeds": 2, "tuning_seeds": 0, "epochs": 6, "points": 2, "examples": 256}
+QUICK = {"seeds": 2, "tuning_seeds": 0, "epochs": 4, "points": 2, "examples": 256}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.arguments import BACKENDS, DATASETS, folder, positive_integer
 from benchmarks.cells import Cell, Recipe, Result, costliest_first
-from benchmarks.curvature_measures import Effort, Measured, measure
+from benchmarks.curvature_measures import SHARD, Effort, Measured, measure
 from benchmarks.curvature_page import HEADINGS, table, write
 from benchmarks.methods import METHODS, NOISE_LEVELS
 from benchmarks.pool import each, processes
@@ -56,6 +56,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Train, measure, write the page, print the table."""
     for name, value in (QUICK if arguments.quick else FULL).items():
         vars(arguments).setdefault(name, value)
+    if arguments.examples < SHARD:
+        raise SystemExit(f"curvature: {arguments.examples} examples do not fill a shard of {SHARD}: give that or more")
     with processes(arguments.workers) as executor:
         page = make(arguments, executor, Console())
     return 0 if page.exists() else 1

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.cells import Cell, Result
 from benchmarks.methods import METHODS
-from samfamily import SAM, Landscape, Variant, Vec, curvature, sharpness, slices
+from samfamily import SAM, Landscape, Vec, curvature, sharpness, slices
 from samfamily.curvature import Density, Eigenpairs
 
 Grid = npt.NDArray[np.float64]
@@ -67,9 +67,10 @@ class Measured:
 
 
 def landscape(result: Result, examples: int | None) -> Landscape:
-    """The training loss around a solution, on the first so many examples."""
+    """The training loss around a solution, on the first so many examples, as far as they fill shards."""
     data, module = result.cell.dataset(), importlib.import_module(f"benchmarks.curvature_{result.cell.backend}")
-    built: Landscape = module.landscape(result.weights, data.inputs[:examples], data.labels[:examples])
+    end = len(data.inputs[:examples]) // SHARD * SHARD
+    built: Landscape = module.landscape(result.weights, data.inputs[:end], data.labels[:end])
     return built
 
 
@@ -109,7 +110,7 @@ def measure(work: tuple[Result, Effort]) -> Measured:
         "trace": moments.trace,
         "frobenius": moments.frobenius,
         "rise": sharpness.worst_case(around, sam).value,
-        "m_sharpness": m_sharpness(result, effort, sam),
+        "m_sharpness": sharpness.worst_case(around, sam.sharded(SHARD)).value,
     }
     random = [slices.filter_normalised(around.w, seed) for seed in range(RANDOM)]
     along = {
@@ -119,13 +120,6 @@ def measure(work: tuple[Result, Effort]) -> Measured:
     }
     filters = np.array([slices.along(around, d, FILTERS) for d in random])
     return Measured(result.cell, numbers, _density(around, result.cell, effort, pairs), along, filters)
-
-
-def m_sharpness(result: Result, effort: Effort, sam: Variant) -> float:
-    """m-sharpness on as many of the examples as fill shards."""
-    examples = len(result.cell.dataset().inputs[: effort.examples])
-    m = min(SHARD, examples)
-    return float(sharpness.worst_case(landscape(result, examples - examples % m), sam.sharded(m)).value)
 
 
 def _along(around: Landscape, direction: Vec) -> Grid:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import figures, page, provenance
-from benchmarks.curvature_measures import DISTANCES, FILTERS, QUANTITIES, Grid, Measured, pooled
+from benchmarks.curvature_measures import DISTANCES, FILTERS, QUANTITIES, SHARD, Grid, Measured, pooled
 from benchmarks.interval import Interval
 from benchmarks.methods import METHODS
 from benchmarks.network import CHANNELS, KERNELS
@@ -124,8 +124,8 @@ def _notes(arguments: argparse.Namespace) -> list[str]:
     seeds = "One seed" if arguments.seeds == 1 else f"Means over {arguments.seeds} seeds ± 95 % intervals (Student's)"
     how = (
         f"{seeds}, {labels(arguments.noise)}, after {arguments.epochs} epochs. The loss is that of the first "
-        f"{arguments.examples} training examples, or of all where there are fewer. The difference is paired by seed, "
-        "and is said to fall or rise where its interval leaves out 0."
+        f"{arguments.examples} training examples, or of all where there are fewer, as far as they fill shards "
+        f"of {SHARD}. The difference is paired by seed, and is said to fall or rise where its interval leaves out 0."
     )
     paper = (
         "Foret et al. (arXiv 2010.01412, figure 3) trained a WideResNet-40-10 on CIFAR-10: another network, another "

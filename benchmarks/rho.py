@@ -10,8 +10,8 @@ PyTorch and one for JAX. Hold data out: a radius that was chosen on test data ma
 import argparse
 import importlib
 import inspect
-import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -60,10 +60,17 @@ def main(arguments: argparse.Namespace) -> int:
     """Search, and print every radius with what is recommended."""
     console = Console()
     build, train = samfamily.FAMILY[arguments.variant], named(arguments.function)
-    variant: Variant = build() if arguments.m is None else build().sharded(arguments.m)
     default = float(inspect.signature(build).parameters["rho"].default)
     radii = arguments.radii or [default * FACTOR**k for k in range(-AROUND, AROUND + 1)]
-    search = Search(train, variant, arguments.steps, arguments.seeds, lambda line: console.print(line, highlight=False))
+
+    def variant(rho: float) -> Variant:
+        built: Variant = build(rho=rho)
+        return built if arguments.m is None else built.sharded(arguments.m)
+
+    try:
+        search = Search(train, variant, arguments.steps, arguments.seeds, partial(console.print, highlight=False))
+    except ValueError as error:
+        raise SystemExit(f"rho: {error}") from error
     search(radii)
     console.print(markdown(HEADINGS, table(search)), highlight=False, markup=False, soft_wrap=True)
     whole = len(radii) * arguments.steps * arguments.seeds
@@ -77,7 +84,6 @@ def named(text: str) -> Callable[..., Any]:
     module, _, function = text.partition(":")
     if not module or not function:
         raise SystemExit(f"rho: {text!r} is not MODULE:FUNCTION: give for example examples.tune_rho:torch")
-    sys.path.insert(0, "")  # modules in the folder where the command is given
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -92,7 +98,7 @@ def table(search: Search) -> list[list[str]]:
     """A row for each radius and number of steps, the whole trainings last."""
     rows = []
     for rho, steps in sorted(search.trials, key=lambda place: (place[1], place[0])):
-        compared = steps == search.steps and rho > 0
+        compared = steps == search.steps and rho > 0 and not (search.diverged(rho) or search.diverged(0.0))
         gain = str(search.gain(rho)) if compared else ""
         rows.append(
             [f"{rho:g}", f"{steps}", f"{len(search.trials[rho, steps])}", f"{search.mean(rho, steps):.4g}", gain]

@@ -56,7 +56,7 @@ class Search:
 
     Attributes:
         train: the user's function.
-        variant: of any radius.
+        build: the variant of a radius; a row's own `rho`, which is not for all rows how far it goes.
         steps: of a whole training.
         seeds: of the last rung.
         tell: what is said of every training.
@@ -64,30 +64,34 @@ class Search:
     """
 
     train: Train
-    variant: Variant
+    build: Callable[[float], Variant]
     steps: int
     seeds: int
     tell: Callable[[str], None] = lambda line: None
     trials: dict[tuple[float, int], list[Trial]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.steps < RUNGS[0][0]:
+            raise ValueError(f"{self.steps} steps leave nothing to stop early from: give at least {RUNGS[0][0]}")
+
     def __call__(self, radii: Sequence[float]) -> Search:
         """Search this grid."""
         alive = sorted(radii)
         for (share, seeds), survivors in zip(RUNGS, (*SURVIVORS, None), strict=True):
-            steps = max(1, self.steps // share)
+            steps = self.steps // share
             for rho in alive:
-                self._run(rho, steps, min(seeds or self.seeds, self.seeds))
+                self._train(rho, steps, min(seeds or self.seeds, self.seeds))
             if survivors is not None:
                 alive = sorted(sorted(alive, key=lambda rho: self.mean(rho, steps))[:survivors])
-        self._run(0.0, self.steps, self.seeds)
+        self._train(0.0, self.steps, self.seeds)
         grid = sorted(radii)
         for _ in range(EXTENSIONS):
             if self.best == grid[0]:
                 grid.insert(0, grid[0] / FACTOR)
-                self._run(grid[0], self.steps, self.seeds)
+                self._train(grid[0], self.steps, self.seeds)
             elif self.best == grid[-1]:
                 grid.append(grid[-1] * FACTOR)
-                self._run(grid[-1], self.steps, self.seeds)
+                self._train(grid[-1], self.steps, self.seeds)
         return self
 
     def mean(self, rho: float, steps: int) -> float:
@@ -95,9 +99,13 @@ class Search:
         scores = [trial.score for trial in self.trials[rho, steps]]
         return float(np.mean(scores)) if all(map(math.isfinite, scores)) else math.inf
 
+    def diverged(self, rho: float) -> bool:
+        """Whether a whole training did."""
+        return math.isinf(self.mean(rho, self.steps))
+
     @property
     def finished(self) -> list[float]:
-        """The radii that trained to the end, ascending; 0, the base optimizer, first."""
+        """The radii that were trained for all steps, ascending; 0, the base optimizer, first."""
         return sorted(rho for rho, steps in self.trials if steps == self.steps)
 
     @property
@@ -118,19 +126,16 @@ class Search:
     def advice(self) -> list[str]:
         """The recommendation, and what speaks for it and against it, in sentences."""
         best = self.best
-        if math.isinf(self.mean(best, self.steps)):
+        if self.diverged(best):
             return ["Every radius diverged: give smaller ones with --radii, or lower the learning rate."]
-        gain = self.gain(best)
-        verdict = {"falls": "lower", "rises": "higher"}.get(gain.verdict)
-        said = (
-            f"and its score is {verdict} than without"
-            if verdict
-            else f"which of this score and that without {gain.verdict}"
-        )
-        lines = [f"Take rho = {best:g}: the difference to rho = 0 is {gain}, {said}."]
-        alike = [rho for rho in self.finished if 0 < rho != best and self.gain(rho, best).verdict != "rises"]
+        lines = [self._recommendation(best)]
+        alike = [
+            rho
+            for rho in self.finished
+            if 0 < rho != best and not self.diverged(rho) and self.gain(rho, best).verdict != "rises"
+        ]
         if alike:
-            lines.append(f"Not told apart from it: rho = {', '.join(f'{rho:g}' for rho in alike)}.")
+            lines.append(f"Not told apart from rho = {best:g}: {', '.join(f'{rho:g}' for rho in alike)}.")
         for trial in self.trials[best, self.steps][:1]:
             if trial.effective is not None and trial.effective < LITTLE_LEFT:
                 lines.append(
@@ -143,9 +148,18 @@ class Search:
                 )
         return lines
 
-    def _run(self, rho: float, steps: int, seeds: int) -> None:
+    def _recommendation(self, best: float) -> str:
+        if self.diverged(0.0):
+            return f"Take rho = {best:g}: without it training diverges."
+        gain = self.gain(best)
+        if gain.verdict == "rises":
+            return f"Take rho = 0: the best radius, {best:g}, scores higher than it, by {gain}."
+        told = "lower than without" if gain.verdict == "falls" else "which may be chance: try more --seeds"
+        return f"Take rho = {best:g}: its score less that at rho = 0 is {gain}, {told}."
+
+    def _train(self, rho: float, steps: int, seeds: int) -> None:
         trials = self.trials.setdefault((rho, steps), [])
         for seed in range(len(trials), seeds):
-            trial = Trial.of(self.train(self.variant.with_rho(rho), steps, seed))
+            trial = Trial.of(self.train(self.build(rho), steps, seed))
             trials.append(trial)
             self.tell(f"rho = {rho:g}, {steps} steps, seed {seed}: {trial.score:.4g}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.paper.intervals import Interval
+from benchmarks.interval import Interval
 from benchmarks.paper.lab import Asking, Lab, Results, best, errors, together
 from benchmarks.paper.training import Training
 

@@ -1,50 +1,13 @@
-"""Intervals of means over seeds, and what they say about a statement."""
+"""What intervals over seeds say about a statement."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.summary import Estimate
-
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with the ends of its 95 % confidence interval by Student's t; infinitely wide from one value."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Interval:
-        """The interval from these values, one for each seed."""
-        found = Estimate.of([float(value) for value in values])
-        if math.isnan(found.standard_error):
-            return cls(found.mean, -math.inf, math.inf)
-        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * found.standard_error
-        return cls(found.mean, found.mean - reach, found.mean + reach)
-
-    def overlaps(self, other: Interval) -> bool:
-        """Whether the two have a point in common."""
-        return self.low <= other.high and other.low <= self.high
-
-    def percent(self) -> str:
-        """As a percentage: `5.4 ± 0.3`."""
-        return Interval(100 * self.mean, 100 * self.low, 100 * self.high).number("0.1f")
-
-    def number(self, how: str = ".3g") -> str:
-        """The mean and half the width; nothing where there is no mean."""
-        if math.isnan(self.mean):
-            return ""
-        reach = self.high - self.mean
-        return f"{self.mean:{how}}" if math.isinf(reach) else f"{self.mean:{how}} ± {reach:{how}}"
+from benchmarks.interval import Interval
 
 
 @dataclass(frozen=True)

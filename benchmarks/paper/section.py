@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from benchmarks.interval import Interval
 from benchmarks.paper.contest import Line
-from benchmarks.paper.intervals import Interval, Statement
+from benchmarks.paper.intervals import Statement
 
 
 class Table(NamedTuple):

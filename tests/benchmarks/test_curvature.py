@@ -72,7 +72,7 @@ def test_the_interval_is_students() -> None:
     values = [1.0, 2.0, 4.0]
     low, high = student.interval(0.95, 2, loc=np.mean(values), scale=np.std(values, ddof=1) / math.sqrt(3))
     found = Interval.of(values)
-    assert (found.mean - found.reach, found.mean + found.reach) == pytest.approx((low, high))
+    assert (found.low, found.high) == pytest.approx((low, high))
     assert found.reach > 1.5 * 1.96 * np.std(values, ddof=1) / math.sqrt(3)  # negative control: not the normal one
     assert str(Interval.of([1.0])) == "1"
 
@@ -163,3 +163,8 @@ def test_a_noise_without_a_tuned_radius_is_refused(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main(["curvature", "--noise", "0.3"])
     assert "choose from 0.0, 0.4" in capsys.readouterr().err
+
+
+def test_too_few_examples_are_refused_before_anything_is_trained() -> None:
+    with pytest.raises(SystemExit, match="5 examples do not fill a shard of 16: give that or more"):
+        main(["curvature", "--examples", "5"])

@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.data import Dataset, load
+from benchmarks.interval import Interval
 from benchmarks.network import initial_weights
 from benchmarks.network_jax import logits
 from benchmarks.paper import train_jax, train_torch, training
@@ -26,7 +27,7 @@ from benchmarks.paper.claims import CLAIMS
 from benchmarks.paper.command import chosen
 from benchmarks.paper.contest import at_budget, compete, fixed, lines
 from benchmarks.paper.execution import Execution, everything, plan
-from benchmarks.paper.intervals import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Interval, Statement, less, verdict
+from benchmarks.paper.intervals import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Statement, less, verdict
 from benchmarks.paper.keys import key
 from benchmarks.paper.lab import Asking, Lab, Results, best
 from benchmarks.paper.measure import Climb, Measurement, MSharpness, Spectrum, TheoremTwo, UpdateCosine

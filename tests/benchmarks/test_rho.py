@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.rho_search import Search
-from samfamily import SAM, Variant
+from samfamily import ESAM, SAM, Variant
 
 
 def radius(variant: Variant) -> float:
@@ -34,7 +34,7 @@ def valley(best: float, noise: float = 0.0, scale: float = 0.1) -> Callable[[Var
 
 
 def searched(train: Any, steps: int = 900, seeds: int = 3) -> Search:
-    return Search(train, SAM(), steps, seeds)(GRID)
+    return Search(train, SAM, steps, seeds)(GRID)
 
 
 @pytest.mark.parametrize("best", [GRID[2], GRID[4], GRID[7]])
@@ -66,8 +66,41 @@ def test_a_gain_is_told_and_noise_is_not() -> None:
     assert "Take rho = 0.05" in told
     assert "lower than without" in told
     flat = " ".join(searched(valley(GRID[4], noise=1.0, scale=1e-6)).advice())
-    assert "cannot be told" in flat
-    assert "Not told apart from it" in flat
+    assert "may be chance" in flat
+    assert "Not told apart from" in flat
+
+
+def test_no_radius_is_recommended_where_none_helps() -> None:
+    """The base optimizer scores better than every radius, for every seed."""
+
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        return 0.1 + 0.001 * seed if radius(variant) == 0 else 0.5 + valley(GRID[4], noise=0.001)(variant, steps, seed)
+
+    assert searched(train).advice()[0].startswith("Take rho = 0: the best radius, 0.05, scores higher")
+
+
+def test_a_radius_is_recommended_where_the_base_optimizer_diverges() -> None:
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        return math.inf if radius(variant) == 0 else valley(GRID[4])(variant, steps, seed)
+
+    assert "without it training diverges" in searched(train).advice()[0]
+
+
+def test_a_radius_is_the_rows_own() -> None:
+    """ESAM goes rho / beta far where it goes at all."""
+    seen = {}
+
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        seen[radius(variant)] = variant
+        return 1.0
+
+    Search(train, ESAM, 9, 1)([0.05])
+    assert ESAM(rho=0.05) in seen.values()
+
+
+def test_too_few_steps_are_refused() -> None:
+    with pytest.raises(SystemExit, match="8 steps leave nothing to stop early from: give at least 9"):
+        main(["rho", "examples.tune_rho:torch", "--steps", "8"])
 
 
 def test_radii_that_diverge_are_dropped() -> None:

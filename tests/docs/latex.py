@@ -203,18 +203,18 @@ def solve(formula: str, known: Mapping[str, Any], gradient: Callable[[Any], Any]
     left = [*equations(formula), *DEFINITIONS]
     if not any(name.startswith(USUAL[0]) for name, _ in left):
         left.append(USUAL)
-    found, new = dict(known), dict[str, Any]()
+    found = dict(known)
     while True:
         waiting = []
         for name, right in left:
             try:
-                value = Reader(right, {**known, **new}, gradient).value()
+                value = Reader(right, found, gradient).value()
             except UnknownError:
                 waiting.append((name, right))
                 continue
             if "+" in name and not name.startswith(("h_", "d_")):  # no definition: a condition on what is known
-                assert np.isclose(Reader(name.replace("tfrac1", "frac{1}"), {**known, **new}, gradient).value(), value)
-            new[name] = value
+                assert np.isclose(Reader(name.replace("tfrac1", "frac{1}"), found, gradient).value(), value)
+            found[name] = value
         if len(waiting) == len(left):
-            return {**found, **new}
+            return found
         left = waiting

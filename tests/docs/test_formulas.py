@@ -138,6 +138,12 @@ def test_the_formula_is_what_the_row_does(name: str) -> None:
     assert worst(name, formula(name)) < 1e-12
 
 
+def test_a_wrong_condition_is_seen() -> None:
+    """Negative control: the exponents of SAM's formula are held to be dual."""
+    with pytest.raises(AssertionError):
+        worst("SAM", formula("SAM").replace(r"\tfrac1q = 1", r"\tfrac1q = 2"))
+
+
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [

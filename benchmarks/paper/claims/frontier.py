@@ -6,10 +6,11 @@ import inspect
 from typing import Any
 
 import samfamily
+from benchmarks.interval import Interval
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
 from benchmarks.paper.contest import Arm, Line, arm, at_budget, compete, lines, named
-from benchmarks.paper.intervals import REPRODUCED, Interval
+from benchmarks.paper.intervals import REPRODUCED
 from benchmarks.paper.lab import Asking, Lab, Results, errors, together, tuned_base
 from benchmarks.paper.section import Figure, Section, Series, contest_table
 from benchmarks.paper.training import Training

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from benchmarks.interval import Interval
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
 from benchmarks.paper.contest import compete, lines, named
-from benchmarks.paper.intervals import Interval, Statement
+from benchmarks.paper.intervals import Statement
 from benchmarks.paper.lab import Asking, Lab, Results, best, figures, measured, tuned_base
 from benchmarks.paper.measure import Climb
 from benchmarks.paper.section import Section, contest_table, figures_table

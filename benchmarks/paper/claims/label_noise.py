@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from benchmarks.interval import Interval
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
 from benchmarks.paper.contest import Arm, Line, arm, compete, fixed, lines, named
-from benchmarks.paper.intervals import Interval, less
+from benchmarks.paper.intervals import less
 from benchmarks.paper.lab import Asking, Lab, Results, together, tuned_base
 from benchmarks.paper.section import Figure, Section, Series, contest_table
 from benchmarks.paper.training import Row, Training, row

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.interval import Interval
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
 from benchmarks.paper.contest import compete, lines
-from benchmarks.paper.intervals import Interval, Statement
+from benchmarks.paper.intervals import Statement
 from benchmarks.paper.lab import Asking, Lab, Results, figures, measured, tuned_base
 from benchmarks.paper.measure import TheoremTwo
 from benchmarks.paper.section import Figure, Section, Series, contest_table, figures_table

@@ -111,6 +111,15 @@ def test_radii_that_diverge_are_dropped() -> None:
     assert "diverged" in searched(lambda *_: math.nan).advice()[0]
 
 
+def test_a_radius_that_diverges_late_is_not_called_as_good() -> None:
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        late = steps == 900 and radius(variant) not in {0.0, GRID[4]}
+        return math.inf if late else valley(GRID[4], noise=0.001)(variant, steps, seed)
+
+    assert len(searched(train).finished) == 3
+    assert "Not told apart" not in " ".join(searched(train).advice())
+
+
 def test_signals_are_passed_on() -> None:
     def train(variant: Variant, steps: int, seed: int) -> dict[str, float]:
         return {"score": valley(GRID[4])(variant, steps, seed), "effective": 0.4, "gap": 0.5}

@@ -19,6 +19,7 @@ from benchmarks.paper.store import Store
 from benchmarks.pool import processes
 from benchmarks.provenance import command_line
 
+OUT, QUICK_OUT = Path("docs/results"), Path("paper/quick")
 QUICK = {"seeds": 2, "tuning_seeds": 0, "epochs": 4, "points": 2, "examples": 256}
 
 
@@ -38,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="small trainings, nothing tuned, to see the pages; minutes"
     )
     parser.add_argument("--plan", action="store_true", help="say what would be done and how long it takes, and stop")
-    parser.add_argument("--out", type=folder, default=Path("docs/results"), help="where pages are written")
+    parser.add_argument(
+        "--out", type=folder, help=f"where pages are written; default: {OUT}, or, where it is quick, {QUICK_OUT}"
+    )
     parser.add_argument("--cache", type=folder, default=Path("paper"), help="where finished work is kept")
     for name, meaning in (("seeds", "seeds of each training that is shown"), ("epochs", "epochs of a usual training")):
         parser.add_argument(f"--{name}", type=positive_integer, default=getattr(Lab, name), help=meaning)
@@ -62,9 +65,14 @@ def main(arguments: argparse.Namespace) -> int:
     size = () if arguments.quick else ("seeds", "epochs")
     command = command_line(" ".join(["paper", *letters]), arguments, ("backend", "workers", *size))
     command += " --quick" * arguments.quick
-    path = write(arguments.out, claims, sections, lab, what_was_run(lab, command))
+    path = write(destination(arguments), claims, sections, what_was_run(lab, command))
     console.print(f"The page: {path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def destination(arguments: argparse.Namespace) -> Path:
+    """Where pages are written; a quick look never replaces results."""
+    return arguments.out or (QUICK_OUT if arguments.quick else OUT)
 
 
 def chosen(letters: Sequence[str]) -> list[str]:

@@ -25,13 +25,22 @@ COLOURS = ("#7d8792", "#e0632a", "#1d9c78", "#5a7fe6", "#b04fc0", "#c9a227", "#2
 MARKS = "os^DvP*X<>"
 
 
+QUIET: dict[str, Any] = {"color": "#c6ccd2", "linewidth": 0.8, "zorder": 1}
+
+
 def draw(figure: Figure, path: Path) -> None:
     """Write the figure to this file."""
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(7.2, 4.2), layout="constrained")
         axes = canvas.add_subplot()
-        for number, series in enumerate(figure.series):
+        line, number = "-" if figure.joined else "", 0
+        background = "the other rows"
+        for series in figure.series:
             mean = np.array([interval.mean for interval in series.y])
+            if series.quiet:
+                axes.plot(series.x, mean, "o" + line, markersize=3, label=background, **QUIET)
+                background = "_"  # named once
+                continue
             ends = np.array([[interval.low, interval.high] for interval in series.y])
             reach = np.where(np.isfinite(ends), abs(ends - mean[:, None]), 0.0).T
             axes.errorbar(
@@ -40,11 +49,14 @@ def draw(figure: Figure, path: Path) -> None:
                 reach,
                 color=COLOURS[number % len(COLOURS)],
                 marker=MARKS[number // len(COLOURS) % len(MARKS)],
-                linestyle="-" if figure.joined else "",
+                linestyle=line,
                 markersize=4,
                 capsize=2,
                 label=series.name,
             )
+            number += 1
+        if figure.ceiling:
+            axes.set_ylim(0, figure.ceiling)
         if figure.logx:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:g}")
@@ -52,7 +64,6 @@ def draw(figure: Figure, path: Path) -> None:
             axes.set_yscale("log")
         axes.set(xlabel=figure.xlabel, ylabel=figure.ylabel)
         axes.set_title(figure.title, fontsize=11, loc="left")
-        columns = 1 + len(figure.series) // 16
-        axes.legend(fontsize=7, frameon=False, ncols=columns, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path, format="svg", metadata={"Date": None})

@@ -117,7 +117,7 @@ def together(asking: Sequence[Generator[Sequence[Work], Results, T]]) -> Asking[
     return [done[place] for place in range(len(asking))]
 
 
-RATES = (0.05, 0.1, 0.2)
+RATES = (0.05, 0.1, 0.2, 0.4)
 
 
 def tuned_base(lab: Lab, network: str = "cnn", data: str = "mnist1d") -> Asking[Training]:

@@ -1,8 +1,13 @@
-"""The page of the claims: for each the paper's figures, ours, and the verdict; and the files beside it."""
+"""The pages of the claims: one for each, with the files beside it, and the page of all verdicts.
+
+A claim's page begins with what the page of verdicts says of it, so that a run of one claim leaves the others as they
+were found.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +18,8 @@ from benchmarks.paper.intervals import RULE, Statement, verdict
 from benchmarks.paper.lab import Lab
 from benchmarks.paper.section import Section, Table
 
-PAGE = "claims.md"
+PAGE, FOLDER = "claims.md", "claims"
+FENCE = "---"
 ROUNDING = 1e-12
 """Below which a difference of shares is rounding."""
 INTRODUCTION = (
@@ -35,56 +41,84 @@ METHOD = (
 )
 
 
-def write(out: Path, claims: Sequence[Claim], sections: Sequence[Section], lab: Lab, facts: Mapping[str, str]) -> Path:
-    """Write the page, a file of numbers for each table and a picture for each figure; return the page's path."""
-    out.mkdir(parents=True, exist_ok=True)
-    pairs = list(zip(claims, sections, strict=True))
+def write(out: Path, claims: Sequence[Claim], sections: Sequence[Section], facts: Mapping[str, str]) -> Path:
+    """Write a page for each claim with its numbers and pictures, and the page of all verdicts; return its path."""
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    for claim, section in zip(claims, sections, strict=True):
+        text = [header(claim, section, facts), *chapter(out / FOLDER, claim, section)]
+        text += ["## What was run", "\n".join(f"- **{name}**: {fact}" for name, fact in facts.items())]
+        put(out / FOLDER / f"{claim.letter}.md", text)
+    return summary(out)
+
+
+def put(path: Path, paragraphs: Sequence[str]) -> None:
+    """Write a page."""
+    path.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
+
+
+def header(claim: Claim, section: Section, facts: Mapping[str, str]) -> str:
+    """What the page of verdicts says of this claim, at the head of its own page."""
+    told = {
+        "title": f"{claim.letter}. {claim.title}",
+        "claim": claim.title,
+        "paper": claim.paper,
+        "here": section.ours,
+        "verdict": verdict(section.statements),
+        "command": facts["Command"],
+    }
+    return "\n".join(
+        [FENCE, *(f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in told.items()), FENCE]
+    )
+
+
+def read_header(page: Path) -> dict[str, str]:
+    """What the head of a claim's page says."""
+    head = page.read_text(encoding="utf-8").split(f"{FENCE}\n")[1]
+    pairs = (line.split(": ", 1) for line in head.splitlines())
+    return {name: json.loads(text) for name, text in pairs}
+
+
+def summary(out: Path) -> Path:
+    """Write the page of verdicts on all claims that have a page; return its path."""
+    pages = {page.stem: read_header(page) for page in sorted((out / FOLDER).glob("?.md"))}
+    rows = [
+        [f"[{letter}]({FOLDER}/{letter}.md)", told["claim"], told["paper"], told["here"], f"**{told['verdict']}**"]
+        for letter, told in pages.items()
+    ]
+    commands: dict[str, list[str]] = {}
+    for letter, told in pages.items():
+        commands.setdefault(told["command"], []).append(letter)
     text = [
         "# The paper's claims, on a laptop",
         INTRODUCTION,
-        summary(pairs),
+        markdown(["", "claim", "the paper", "here", "verdict"], rows),
         "## The rule",
         RULE,
         "## The method",
         METHOD,
+        "## What was run",
+        "\n".join(f"- {', '.join(letters)}: {command}" for command, letters in commands.items()),
+        "Versions, machine and day are at the end of each claim's page.",
     ]
-    for claim, section in pairs:
-        text += chapter(out, claim, section)
-    text += ["## What was run", "\n".join(f"- **{name}**: {fact}" for name, fact in facts.items())]
-    path = out / PAGE
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    return path
-
-
-def summary(pairs: Sequence[tuple[Claim, Section]]) -> str:
-    """The table of verdicts."""
-    rows = [
-        [
-            f"[{claim.letter}](#{claim.letter})",
-            claim.title,
-            claim.paper,
-            section.ours,
-            f"**{verdict(section.statements)}**",
-        ]
-        for claim, section in pairs
-    ]
-    return markdown(["", "claim", "the paper", "here", "verdict"], rows)
+    put(out / PAGE, text)
+    return out / PAGE
 
 
 def chapter(out: Path, claim: Claim, section: Section) -> list[str]:
-    """What stands on the page for one claim."""
-    text = [f'<a id="{claim.letter}"></a>', f"## {claim.letter}. {claim.title}"]
-    text += [f"The paper: {claim.paper}", f"Here: {section.ours}", f"Verdict: **{verdict(section.statements)}**"]
+    """What stands on a claim's page."""
+    text = [f"# {claim.letter}. {claim.title}"]
+    text += [f"The paper: {claim.paper}", f"Here: {section.ours}"]
+    text.append(f"Verdict, by [the rule](../{PAGE}#the-rule): **{verdict(section.statements)}**")
     text.append(markdown(["statement", "found", "stated", "verdict"], [statement_row(s) for s in section.statements]))
     text += section.notes
-    for table in section.tables:
-        file = out / f"{claim.letter}-{table.name}.csv"
-        write_numbers(file, table)
-        text += [f"{table.title} ([numbers]({file.name}))", markdown(table.headings, table.rows)]
     for figure in section.figures:
         file = out / f"{claim.letter}-{figure.name}.svg"
         draw(figure, file)
         text.append(f"![{figure.title}]({file.name})")
+    for table in section.tables:
+        file = out / f"{claim.letter}-{table.name}.csv"
+        write_numbers(file, table)
+        text += [f"{table.title} ([numbers]({file.name}))", markdown(table.headings, table.rows)]
     return text
 
 
@@ -116,7 +150,7 @@ def write_numbers(path: Path, table: Table) -> None:
 
 
 def what_was_run(lab: Lab, command: str) -> dict[str, str]:
-    """What the page says of the run itself."""
+    """What a page says of the run itself."""
     return {
         "Command": f"`{command}`",
         "Backend": lab.backend,

@@ -22,15 +22,16 @@ class Table(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Points with intervals that belong together."""
+    """Points with intervals that belong together; quiet ones are the background of the others."""
 
     name: str
     x: Sequence[float]
     y: Sequence[Interval]
+    quiet: bool = False
 
 
 class Figure(NamedTuple):
-    """A figure: series over one axis, joined by lines or not."""
+    """A figure: series over one axis, joined by lines or not; shown from zero to the ceiling, where it has one."""
 
     name: str
     title: str
@@ -40,6 +41,7 @@ class Figure(NamedTuple):
     logx: bool = False
     logy: bool = False
     joined: bool = True
+    ceiling: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from benchmarks.data import Floats
 from benchmarks.network import Weights
 from samfamily import Landscape, Variant
 
+OPTIMIZERS = ("SGD", "AdamW", "Lion")
+"""The second and the third decay weights apart from the gradient, and have the usual averages."""
+
 
 class Task(NamedTuple):
     """One training as a backend sees it.
@@ -14,9 +17,10 @@ class Task(NamedTuple):
     Attributes:
         network: its name in `NETWORKS`.
         weights: where it starts.
-        variant: the row that is followed; None is plain stochastic gradient descent.
-        momentum: of the base optimizer.
+        variant: the row that is followed; None is the base optimizer alone.
+        momentum: of SGD.
         weight_decay: of the base optimizer.
+        optimizer: the base optimizer's name in `OPTIMIZERS`.
     """
 
     network: str
@@ -24,6 +28,7 @@ class Task(NamedTuple):
     variant: Variant | None
     momentum: float
     weight_decay: float
+    optimizer: str = OPTIMIZERS[0]
 
 
 class Trainer(Protocol):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import samfamily_jax
 from benchmarks.data import Floats
@@ -41,21 +42,34 @@ def mean_loss(network: str, loss: str = "cross-entropy") -> Callable[..., jax.Ar
     return lambda weights, inputs, targets: jnp.mean(LOSSES[loss](network, weights, inputs, targets))
 
 
+def base_optimizer(name: str, momentum: Any, weight_decay: Any) -> optax.GradientTransformation:
+    """The base optimizer of this name: what it makes of gradients is a direction, and the step is against it."""
+
+    def descend(gradients: Any, velocity: Any, weights: Any) -> Any:
+        triples = zip(weights, gradients, velocity, strict=True)
+        velocity = [momentum * v + g + weight_decay * w for w, g, v in triples]
+        return velocity, velocity
+
+    if name == "SGD":  # as `torch.optim.SGD` has it, where a rate does not enter the velocity
+        return optax.GradientTransformation(lambda weights: [jnp.zeros_like(weight) for weight in weights], descend)
+    scale = {"AdamW": optax.scale_by_adam, "Lion": optax.scale_by_lion}[name]()
+    return optax.chain(scale, optax.add_decayed_weights(weight_decay))
+
+
 @functools.cache
-def compiled(network: str, variant: Variant | None) -> Callable[..., Any]:
-    """One epoch of a variant, compiled for all radii and rates: a loop over the steps of `torch.optim.SGD`."""
+def compiled(network: str, variant: Variant | None, optimizer: str) -> Callable[..., Any]:
+    """One epoch of a variant, compiled for all radii, rates and decays: a loop over steps."""
     loss = mean_loss(network)
 
     def step(settings: Any, carry: Any, batch: Any) -> Any:
-        (rho, momentum, weight_decay), (weights, velocity, memory), (*examples, rate) = settings, carry, batch
+        (rho, *of_base), (weights, state, memory), (*examples, rate) = settings, carry, batch
         if variant is None:
             value, gradients = jax.value_and_grad(loss)(weights, *examples)
         else:
             sharp = sharpness_aware(loss, variant.with_rho(rho))
             (value, gradients), memory = sharp.value_and_grad(weights, memory, *examples)
-        triples = zip(weights, gradients, velocity, strict=True)
-        velocity = [momentum * v + g + weight_decay * w for w, g, v in triples]
-        return ([w - rate * v for w, v in zip(weights, velocity, strict=True)], velocity, memory), value
+        directions, state = base_optimizer(optimizer, *of_base).update(gradients, state, weights)
+        return ([w - rate * d for w, d in zip(weights, directions, strict=True)], state, memory), value
 
     def epoch(settings: Any, carry: Any, batches: Any) -> Any:
         return jax.lax.scan(functools.partial(step, settings), carry, batches)
@@ -81,10 +95,10 @@ class Trainer:
         rho = None if variant is None else variant.radius.rho
         memory = None if variant is None else sharpness_aware(mean_loss(task.network), variant).init(weights)
         self.network = task.network
-        self.carry = weights, [jnp.zeros_like(weight) for weight in weights], memory
+        of_base = task.momentum, task.weight_decay
+        self.carry = weights, base_optimizer(task.optimizer, *of_base).init(weights), memory
         self.epoch = functools.partial(
-            compiled(task.network, None if variant is None else variant.with_rho(1.0)),
-            (rho, task.momentum, task.weight_decay),
+            compiled(task.network, None if variant is None else variant.with_rho(1.0), task.optimizer), (rho, *of_base)
         )
 
     def run(self, inputs: Floats, targets: Floats, rates: Floats) -> float:

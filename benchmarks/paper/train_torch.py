@@ -49,14 +49,23 @@ def mean_miss(outputs: Tensor, targets: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross-entropy": mean_cross_entropy, "miss": mean_miss}
 
 
+def base_optimizer(task: Task, model: Model) -> torch.optim.Optimizer:
+    """The base optimizer that the task names; its learning rate is set at each step."""
+    if task.optimizer == "AdamW":
+        return torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=task.weight_decay)
+    if task.optimizer == "Lion":
+        from pytorch_optimizer import Lion
+
+        return Lion(model.parameters(), lr=1.0, weight_decay=task.weight_decay)
+    return torch.optim.SGD(model.parameters(), lr=0.0, momentum=task.momentum, weight_decay=task.weight_decay)
+
+
 class Trainer:
     """A training in progress."""
 
     def __init__(self, task: Task) -> None:
         self.model = Model(task.network, task.weights)
-        self.base = torch.optim.SGD(
-            self.model.parameters(), lr=0.0, momentum=task.momentum, weight_decay=task.weight_decay
-        )
+        self.base = base_optimizer(task, self.model)
         self.sharp = None if task.variant is None else SharpnessAware(self.base, task.variant)
 
     def closure(self, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from benchmarks.data import CLASSES, WEIGHT_STREAM, Dataset, Floats, Integers, e
 from benchmarks.network import Weights
 from benchmarks.paper.networks import NETWORKS
 from benchmarks.paper.store import Found, Store
-from benchmarks.paper.task import Task, Trainer, trainer
+from benchmarks.paper.task import OPTIMIZERS, Task, Trainer, trainer
 from benchmarks.paper.treatments import PLAIN, Treatment
 
 TREATMENT_STREAM = 3
@@ -59,6 +59,7 @@ class Training:
         recipe: data, epochs, batches and base optimizer, and whether the last fifth of the training data is held out
             and takes the place of the test data.
         network: its name in `NETWORKS`.
+        optimizer: the base optimizer's name in `OPTIMIZERS`.
         noise: the share of the training labels that is replaced.
         row: the row of the family; None is the base optimizer alone.
         treatment: what is done to each batch.
@@ -72,6 +73,7 @@ class Training:
     seed: int
     recipe: Recipe = field(default_factory=Recipe)
     network: str = "cnn"
+    optimizer: str = OPTIMIZERS[0]
     noise: float = 0.0
     row: Row | None = None
     treatment: Treatment = PLAIN
@@ -135,7 +137,7 @@ class Training:
         return run(self, store)
 
     def __str__(self) -> str:
-        how = "SGD" if self.row is None else f"{self.row.name}{dict(self.row.options)}"
+        how = self.optimizer if self.row is None else f"{self.row.name}{dict(self.row.options)}"
         return f"{self.recipe.data} {self.network} {how} {self.recipe.epochs} epochs, seed {self.seed}"
 
 
@@ -178,7 +180,7 @@ def run(training: Training, store: Store) -> Found:
     if before is not None:
         weights = [*final_weights(store.load(before))[:-LAST_LAYER], *weights[-LAST_LAYER:]]
     variant = None if training.row is None else training.row.variant()
-    settings = recipe.momentum, recipe.weight_decay
+    settings = recipe.momentum, recipe.weight_decay, training.optimizer
     model = trainer(training.backend, Task(training.network, weights, variant, *settings))
     labels, teacher = data.labels, training.labels_from
     if teacher is not None:

@@ -1,5 +1,6 @@
 """`python -m benchmarks paper`: keys, resumption, tuning, treatments, verdicts and the page."""
 
+import argparse
 import dataclasses
 import io
 import signal
@@ -21,9 +22,9 @@ from benchmarks.data import Dataset, load
 from benchmarks.interval import Interval
 from benchmarks.network import initial_weights
 from benchmarks.network_jax import logits
-from benchmarks.paper import train_jax, train_torch, training
+from benchmarks.paper import command, train_jax, train_torch, training
 from benchmarks.paper.claim import Claim
-from benchmarks.paper.claims import CLAIMS
+from benchmarks.paper.claims import CLAIMS, frontier, transfer
 from benchmarks.paper.command import chosen
 from benchmarks.paper.contest import at_budget, compete, fixed, lines
 from benchmarks.paper.execution import Execution, everything, plan
@@ -33,9 +34,9 @@ from benchmarks.paper.lab import Asking, Lab, Results, best
 from benchmarks.paper.measure import Climb, Measurement, MSharpness, Spectrum, TheoremTwo, UpdateCosine
 from benchmarks.paper.networks import NETWORKS
 from benchmarks.paper.page import write
-from benchmarks.paper.section import Section, contest_table
+from benchmarks.paper.section import Section, Series, contest_table
 from benchmarks.paper.store import Found, Store
-from benchmarks.paper.task import Task, trainer
+from benchmarks.paper.task import OPTIMIZERS, Task, trainer
 from benchmarks.paper.training import Training, learning_rates, one_hot, row
 from benchmarks.paper.treatments import Mentor, MentorMix, Mixup, Plain, Smoothing
 from benchmarks.pool import ThisProcess
@@ -78,7 +79,7 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
 def test_a_key_changes_with_every_field() -> None:
     parent = dataclasses.replace(TINY, seed=7)
     changed = {
-        "backend": "jax", "seed": 1, "network": "cnn", "noise": 0.2, "row": row("SAM", rho=0.1),
+        "backend": "jax", "seed": 1, "network": "cnn", "optimizer": "Lion", "noise": 0.2, "row": row("SAM", rho=0.1),
         "treatment": Mixup(0.2), "classes": (0, 5), "labels_from": parent, "weights_from": parent, "snapshots": (1,),
     }  # fmt: skip
     assert changed.keys() == {field.name for field in dataclasses.fields(Training)} - {"recipe"}
@@ -163,21 +164,40 @@ def environment() -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------ networks, trainers
 
 
-@pytest.mark.parametrize(("network", "length"), [("cnn", 64), ("mlp", 64), ("transformer", 40)])
-def test_frameworks_agree_on_outputs_and_on_training(network: str, length: int) -> None:
+@pytest.mark.parametrize(
+    ("network", "length", "optimizer"),
+    [("cnn", 64, "SGD"), ("mlp", 64, "SGD"), ("transformer", 40, "SGD"), ("mlp", 40, "AdamW"), ("mlp", 40, "Lion")],
+)
+def test_frameworks_agree_on_outputs_and_on_training(network: str, length: int, optimizer: str) -> None:
     draw = np.random.default_rng(0)
     weights = [draw.normal(0, 0.2, shape).astype(np.float32) for shape in NETWORKS[network].shapes(length)]
     inputs = draw.normal(size=(2, 8, length)).astype(np.float32)
     targets = one_hot(draw.integers(0, 10, size=(2, 8)))
-    rates = np.array([0.1, 0.05], dtype=np.float32)
+    rates = np.array([0.1, 0.05], dtype=np.float32) / (1 if optimizer == "SGD" else 10)
     variant = SAM(rho=0.1).sharded(4) if network == "mlp" else None
-    models = [trainer(backend, Task(network, weights, variant, 0.9, 1e-3)) for backend in ("torch", "jax")]
+    models = [trainer(backend, Task(network, weights, variant, 0.9, 1e-1, optimizer)) for backend in ("torch", "jax")]
     ours, theirs = (model.outputs(inputs[0]) for model in models)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     losses = [model.run(inputs, targets, rates) for model in models]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, other in zip(*(model.weights() for model in models), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_base_optimizers_are_told_apart() -> None:
+    """What the agreement of two frameworks cannot see: that a name is passed on at all."""
+    draw = np.random.default_rng(0)
+    weights = training.initial_weights(TINY, 64)
+    inputs, rates = draw.normal(size=(1, 8, 64)).astype(np.float32), np.array([0.01], dtype=np.float32)
+    targets, found = one_hot(draw.integers(0, 10, size=(1, 8))), {}
+    for optimizer in OPTIMIZERS:
+        model = trainer("jax", Task("mlp", weights, None, 0.9, 0.0, optimizer))
+        model.run(inputs, targets, rates)
+        found[optimizer] = np.concatenate([(a - b).ravel() for a, b in zip(model.weights(), weights, strict=True)])
+    moved = {name: abs(change[change != 0]) for name, change in found.items()}
+    np.testing.assert_allclose(moved["Lion"], 0.01, atol=1e-6)  # a sign, times the rate
+    assert np.ptp(moved["SGD"]) > 1e-3
+    assert np.median(moved["AdamW"]) == pytest.approx(0.01, rel=1e-2)  # of each weight's own scale
 
 
 def test_the_convolutional_network_is_the_reports() -> None:
@@ -382,6 +402,9 @@ def test_differences_are_paired_by_seed() -> None:
 # ---------------------------------------------------------------------------------------------- claims and the page
 
 
+FACTS = {"Command": "`none`"}
+
+
 class Drawn:
     """Results that are drawn by the key of the work."""
 
@@ -409,24 +432,79 @@ def drawn_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Sec
 
     found = everything(claims, lab, nothing, Drawn())
     sections = [claim.judge(lab, known, Drawn()) for claim, known in zip(claims, found, strict=True)]
-    return write(out, claims, sections, lab, {"Command": "none"}), sections
+    return write(out, claims, sections, FACTS), sections
 
 
 def test_every_claim_has_statements_a_verdict_and_files_that_are_there(
     drawn_page: tuple[Path, list[Section]],
 ) -> None:
     path, sections = drawn_page
-    text = path.read_text(encoding="utf-8")
-    assert list(CLAIMS) == list("abcdefghijkl")
+    verdicts, folder = path.read_text(encoding="utf-8"), path.parent / "claims"
+    assert list(CLAIMS) == list("abcdefghijklm")
     for claim, section in zip(CLAIMS.values(), sections, strict=True):
+        text = (folder / f"{claim.letter}.md").read_text(encoding="utf-8")
         assert section.statements
-        assert f"## {claim.letter}. {claim.title}" in text
+        assert f"\n# {claim.letter}. {claim.title}\n" in text
+        assert f"| [{claim.letter}](claims/{claim.letter}.md) | {claim.title} |" in verdicts
         files = [f"{claim.letter}-{t.name}.csv" for t in section.tables]
         files += [f"{claim.letter}-{f.name}.svg" for f in section.figures]
         for file in files:
             assert f"({file})" in text
-            assert (path.parent / file).stat().st_size > 100
-    assert "nan" not in (path.parent / "c-noise.csv").read_text(encoding="utf-8")
+            assert (folder / file).stat().st_size > 100
+    assert "nan" not in (folder / "c-noise.csv").read_text(encoding="utf-8")
+
+
+def test_a_run_of_one_claim_leaves_the_others_as_they_were(drawn_page: tuple[Path, list[Section]]) -> None:
+    path, sections = drawn_page
+    before = {page.name: page.read_text(encoding="utf-8") for page in (path.parent / "claims").glob("*.md")}
+    told = 'A "quoted" word: with | a bar, a colon: and ± signs'
+    again = dataclasses.replace(sections[1], ours=told)
+    write(path.parent, [CLAIMS["b"]], [again], {"Command": "`another`"})
+    try:
+        after = {page.name: page.read_text(encoding="utf-8") for page in (path.parent / "claims").glob("*.md")}
+        assert [name for name in sorted(after) if after[name] != before.get(name)] == ["b.md"]
+        verdicts = path.read_text(encoding="utf-8")
+        assert verdicts.count("| [") == len(CLAIMS)
+        assert told.replace("|", "/") in verdicts
+        assert "- b: `another`" in verdicts
+        assert "- a, c, d, e, f, g, h, i, j, k, l, m: `none`" in verdicts
+    finally:
+        write(path.parent, [CLAIMS["b"]], [sections[1]], FACTS)
+
+
+def test_the_frontier_names_what_nothing_beats_in_cost_and_error() -> None:
+    def series(name: str, *points: tuple[float, float]) -> Series:
+        return Series(name, [x for x, _ in points], [Interval(y, y - 0.1, y + 0.1) for _, y in points])
+
+    all_of_them = [
+        series("SGD", (10, 0.5)), series("SAM", (20, 0.9)), series("cheap and good", (10, 0.4), (20, 0.8)),
+        series("dear and best", (20, 0.3)), series("dear and no better", (20, 0.4)), series("as dear", (20.3, 0.31)),
+    ]  # fmt: skip
+    quiet = {one.name for one in frontier.outlined(all_of_them) if one.quiet}
+    assert quiet == {"dear and no better", "as dear"}
+    assert frontier.ceiling(all_of_them, "SGD") == pytest.approx(0.75)
+
+
+def test_a_radius_is_carried_over_in_the_units_of_its_row() -> None:
+    base = LAB.base()
+    dimension = sum(weight.size for weight in training.initial_weights(base, 40))
+    expected = {"p = inf": 0.1 / dimension**0.5, "ASAM": 1.0}
+    for name, way in transfer.WAYS.items():
+        found = way.at(base.but(**way.changes), 0.1)
+        assert found.row is not None
+        assert found.row.variant().radius.rho == pytest.approx(expected.get(name, 0.1))
+        assert way.at(base, 0.0).row is None
+    names = {name for name, way in transfer.WAYS.items() if way.options or way.changes or way.row_name != "SAM"}
+    assert names == transfer.WAYS.keys() - {transfer.REFERENCE}
+
+
+def test_a_quick_look_does_not_write_over_results() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    written = [
+        str(command.destination(parser.parse_args(options))) for options in ([], ["--quick"], ["--quick", "--out", "x"])
+    ]
+    assert written == ["docs/results", "paper/quick", "x"]
 
 
 def test_every_comparison_is_at_equal_epochs_and_at_equal_gradient_evaluations(
@@ -449,7 +527,7 @@ def test_the_plan_is_known_before_anything_is_done_and_each_piece_is_there_once(
 
 def test_letters_choose_claims() -> None:
     assert chosen([]) == list("abcdefghijk")
-    assert chosen(["all"]) == list("abcdefghijkl")
+    assert chosen(["all"]) == list("abcdefghijklm")
     assert chosen(["l", "a"]) == ["a", "l"]
     with pytest.raises(SystemExit, match=r"no claim 'q'; choose letters out of a, b"):
         chosen(["q"])

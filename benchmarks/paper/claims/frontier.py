@@ -63,12 +63,13 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
     for noise, (entries, frontier) in zip(NOISES, found, strict=True):
         where = f"{noise:.0%} of labels replaced" if noise else "clean labels"
         here = lines(results, where, entries)
-        statements += common.lower(named(here, "SAM"), named(here, "SGD"))[1:]
+        sgd = named(here, "SGD")
+        statements += common.lower(named(here, "SAM"), sgd)[1:]
         ordered = sorted(here, key=lambda line: line.at_budget.mean)
         tables.append(contest_table(f"frontier-{noise:g}", f"Every row, best first, {where}", ordered))
-        below = [line.entry.name for line in ordered if cheaper(line, named(here, "SGD"))]
+        below = [line.entry.name for line in ordered if cheaper(line, sgd)]
         ours.append(f"{where}: below SGD at the same gradient evaluations: {', '.join(below) or 'none'}")
-        series = [
+        spent = [
             Series(
                 line.entry.name,
                 [frontier[line.entry.name, times][0].evaluations for times in BUDGETS],
@@ -76,12 +77,12 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
             )
             for line in ordered
         ]
-        drawn.append(Figure(f"gradients-{noise:g}", f"Test error, {where}", "gradient evaluations", "test error",
-                            series, logx=True))  # fmt: skip
         timed = [Series(line.entry.name, [line.seconds], [line.at_epochs]) for line in ordered]
-        drawn.append(Figure(f"seconds-{noise:g}", f"Test error at equal epochs, {where}", "seconds of one core",
-                            "test error", timed, joined=False))  # fmt: skip
-    notes = [f"{name} is left out: it {why}." for name, why in LEFT_OUT.items()]
+        shown = f"gradients-{noise:g}", f"Test error, {where}", "gradient evaluations", "test error"
+        drawn.append(Figure(*shown, outlined(spent), logx=True, ceiling=ceiling(spent, "SGD")))
+        shown = f"seconds-{noise:g}", f"Test error at equal epochs, {where}", "seconds of one core", "test error"
+        drawn.append(Figure(*shown, outlined(timed), logx=True, joined=False, ceiling=ceiling(timed, "SGD")))
+    notes = [NOTE, *(f"{name} is left out: it {why}." for name, why in LEFT_OUT.items())]
     return Section(statements, "; ".join(ours), tables, drawn, notes)
 
 
@@ -89,6 +90,31 @@ def cheaper(line: Line, sgd: Line) -> bool:
     """Whether this row has the lower error for the same gradient evaluations."""
     return common.lower(line, sgd)[1].verdict == REPRODUCED
 
+
+def outlined(series: list[Series]) -> list[Series]:
+    """The series with all quiet but SGD, SAM, and those with a point that no point beats in cost and in error."""
+    points = [(x, y.mean, one.name) for one in series for x, y in zip(one.x, one.y, strict=True)]
+    front = {
+        name
+        for x, error, name in points
+        if not any(cost <= x * NEAR and other < error and who != name for cost, other, who in points)
+    }
+    return [one._replace(quiet=one.name not in front | {"SGD", "SAM"}) for one in series]
+
+
+def ceiling(series: list[Series], name: str) -> float:
+    """Above which nothing is drawn: half as much again as the highest error of this one."""
+    return 1.5 * max(y.mean for one in series if one.name == name for y in one.y)
+
+
+NEAR = 1.02
+"""Costs are equal that differ by less: a budget is rounded to whole epochs."""
+
+NOTE = (
+    "The figures name SGD, SAM and the frontier: the rows with a point that none beats in cost and in mean error. The "
+    "other rows are grey, and rows whose error is beyond the figure are in the tables alone. Among so many rows the "
+    "best mean is partly luck: compare intervals."
+)
 
 CLAIM = Claim(
     "l",

@@ -1,11 +1,9 @@
 """Label noise: SAM against Mixup, bootstrapping and MentorMix."""
 
-from typing import Any
-
 from benchmarks.interval import Interval
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
-from benchmarks.paper.contest import Arm, Line, arm, compete, fixed, lines, named
+from benchmarks.paper.contest import Arm, Entry, Line, arm, compete, fixed, lines, named
 from benchmarks.paper.intervals import less
 from benchmarks.paper.lab import Asking, Lab, Results, together, tuned_base
 from benchmarks.paper.section import Figure, Section, Series, contest_table
@@ -13,9 +11,14 @@ from benchmarks.paper.training import Row, Training, row
 from benchmarks.paper.treatments import Mentor, MentorMix, Mixup
 
 NOISES = (0.2, 0.4, 0.6, 0.8)
+PLACES = {"MNIST-1D, CNN": ("cnn", "mnist1d"), "MNIST-1D, MLP": ("mlp", "mnist1d"), "digits, CNN": ("cnn", "digits")}
+MAIN = next(iter(PLACES))
+"""Where all levels of noise are; elsewhere only the one that the verdict is about."""
+JUDGED = 0.4
 ALPHAS = (0.2, 0.5, 1.0, 2.0)
 PERCENTILES = (0.3, 0.5, 0.7, 0.9)
 MENTORED = ((0.5, 0.1), (0.5, 0.2), (0.8, 0.1), (0.8, 0.2))
+"""Percentiles, with radii of the usual grid."""
 
 
 def retaught(base: Training, how: Row | None) -> Training:
@@ -26,8 +29,11 @@ def retaught(base: Training, how: Row | None) -> Training:
 
 def mentored(lab: Lab, base: Training) -> Arm:
     """MentorMix with SAM in the place of Mixup: its percentile and its radius to be chosen."""
-    grid = lab.some(MENTORED)
-    values = {base.but(row=row("SAM", rho=r), treatment=Mentor(p)): f"{p:g}, {r:g}" for p, r in grid}
+    values = {
+        base.but(row=row("SAM", rho=r), treatment=Mentor(p)): f"{p:g}, {r:g}"
+        for p, times in lab.some(MENTORED)
+        for r in common.reach(base, [times])
+    }
     return Arm("MentorSAM", tuple(values), values.__getitem__)
 
 
@@ -38,57 +44,75 @@ def arms(lab: Lab, base: Training) -> list[Arm]:
         arm("Mixup", lab.some(ALPHAS), lambda a: base.but(treatment=Mixup(a))),
         fixed("Bootstrap", retaught(base, None)),
         common.rho(lab, base, "SAM"),
-        arm("Bootstrap + SAM", lab.some(common.RADII), lambda r: retaught(base, row("SAM", rho=r))),
+        common.rho(lab, base, "Bootstrap + SAM", wrap=lambda how: retaught(base, how)),
         arm("MentorMix", lab.some(PERCENTILES), lambda p: base.but(treatment=MentorMix(p))),
         mentored(lab, base),
     ]
 
 
-def ask(lab: Lab) -> Asking[Any]:
-    """The contest at every level of noise."""
-    base = yield from tuned_base(lab)
-    return (yield from together([compete(lab, arms(lab, base.but(noise=noise))) for noise in NOISES]))
+def group(place: str, noise: float) -> str:
+    """How a contest is named."""
+    return f"{place}, {noise:.0%}"
 
 
-def judge(lab: Lab, found: Any, results: Results) -> Section:
+def one(lab: Lab, place: str) -> Asking[dict[str, list[Entry]]]:
+    """The contests on one network and its data."""
+    base = yield from tuned_base(lab, *PLACES[place])
+    noises = NOISES if place == MAIN else (JUDGED,)
+    found = yield from together([compete(lab, arms(lab, base.but(noise=noise))) for noise in noises])
+    return {group(place, noise): entries for noise, entries in zip(noises, found, strict=True)}
+
+
+def ask(lab: Lab) -> Asking[dict[str, list[Entry]]]:
+    """The contests everywhere."""
+    found = yield from together([one(lab, place) for place in PLACES])
+    return {name: entries for contests in found for name, entries in contests.items()}
+
+
+def judge(lab: Lab, found: dict[str, list[Entry]], results: Results) -> Section:
     """SAM against SGD and Mixup at 40 %, and what else the paper says of them."""
-    all_lines: list[Line] = []
-    for noise, entries in zip(NOISES, found, strict=True):
-        all_lines += lines(results, f"{noise:.0%}", entries)
+    all_lines = [line for name, entries in found.items() for line in lines(results, name, entries)]
     statements = []
-    for other in ("SGD", "Mixup"):
-        statements += common.lower(named(all_lines, "SAM", "40%"), named(all_lines, other, "40%"))
+    for ours, theirs in (
+        ("SAM", "SGD"),
+        ("SAM", "Mixup"),
+        ("Bootstrap + SAM", "Bootstrap"),
+        ("MentorSAM", "MentorMix"),
+    ):
+        for judged in (group(place, JUDGED) for place in PLACES):
+            statements += common.lower(named(all_lines, ours, judged), named(all_lines, theirs, judged))
     small, large = (
         [a - b for a, b in zip(named(all_lines, "SGD", g).budget, named(all_lines, "SAM", g).budget, strict=True)]
-        for g in ("20%", "60%")
+        for g in (group(MAIN, 0.2), group(MAIN, 0.6))
     )
     statements.append(less("SAM gains less over SGD at 20% than at 60%, equal gradient evaluations", small, large))
-    statements += common.lower(named(all_lines, "Bootstrap + SAM", "40%"), named(all_lines, "Bootstrap", "40%"))
-    statements += common.lower(named(all_lines, "MentorSAM", "40%"), named(all_lines, "MentorMix", "40%"))
-    names = [entry.name for entry in found[0]]
+    names = [entry.name for entry in found[group(MAIN, JUDGED)]]
     figures = []
     for name, title in (("budget", "equal gradient evaluations"), ("epochs", "equal epochs")):
         series = [
             Series(who, [100 * n for n in NOISES], [
-                Interval.of(getattr(named(all_lines, who, f"{n:.0%}"), name)) for n in NOISES])
+                Interval.of(getattr(named(all_lines, who, group(MAIN, n)), name)) for n in NOISES])
             for who in names
         ]  # fmt: skip
-        figures.append(Figure(f"noise-{name}", f"Test error, {title}", "% of labels replaced", "test error", series))
+        figures.append(
+            Figure(f"noise-{name}", f"Test error, {MAIN}, {title}", "% of labels replaced", "test error", series)
+        )
     table = contest_table("noise", "Test error by the share of training labels replaced", all_lines)
-    ours = "at 40 %: " + common.told([named(all_lines, name, "40%") for name in names])
-    return Section(statements, ours, [table], figures, [apart(all_lines), NOTE])
+    told = [f"{g}: " + common.told([named(all_lines, n, g) for n in names]) for g in (group(p, JUDGED) for p in PLACES)]
+    notes = [*(apart(all_lines, group(place, JUDGED)) for place in PLACES), NOTE]
+    return Section(statements, ". ".join(told), [table], figures, notes)
 
 
-def apart(all_lines: list[Line]) -> str:
+def apart(all_lines: list[Line], where: str) -> str:
     """Whether intervals overlap, which is more than that their difference has a sign."""
     told = []
     for other in ("SGD", "Mixup"):
         for name in ("at_epochs", "at_budget"):
-            ours, theirs = (getattr(named(all_lines, who, "40%"), name) for who in ("SAM", other))
+            ours, theirs = (getattr(named(all_lines, who, where), name) for who in ("SAM", other))
             how = "equal epochs" if name == "at_epochs" else "equal gradient evaluations"
             overlap = "overlap" if ours.overlaps(theirs) else "do not overlap"
             told.append(f"those of SAM, {ours.percent()} %, and {other}, {theirs.percent()} %, at {how} {overlap}")
-    return "The 95 % intervals at 40 %: " + "; ".join(told) + "."
+    return f"The 95 % intervals, {where}: " + "; ".join(told) + "."
 
 
 NOTE = (

@@ -6,7 +6,9 @@
 PYTHON ?= python3
 ARGS   ?=
 BIN    := .venv/bin
+READY  := .venv/.ready
 STAMP  := .venv/.installed
+INSTALL = $(BIN)/python -m pip install -qq --constraint constraints.txt
 
 # pyright's launcher looks up its newest release at every start; the version here is pinned.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -19,21 +21,27 @@ help:  ## list these targets
 
 setup: $(STAMP)  ## create .venv and install the project into it, editable, at the tested versions
 
-# Two steps: pip and the build backend first, because older pips know no dependency groups and because an isolated
-# build would fetch a backend that constraints.txt does not pin.
-$(STAMP): pyproject.toml constraints.txt
+# What a report needs, which is half of all, so that a newcomer soon sees one. In two steps: pip and the build backend
+# first, because older pips know no dependency groups and because an isolated build would fetch a backend that
+# constraints.txt does not pin.
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "setup: samfamily needs Python 3.11 or newer, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
 	    echo "setup: name another one, as in: make setup PYTHON=python3.11"; exit 1; } >&2
 	@echo "setup: creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
-	@echo "setup: installing samfamily, both frameworks and the tools (about 2 GB, some minutes)"
-	@$(BIN)/python -m pip install -qq --constraint constraints.txt pip hatchling
-	@$(BIN)/python -m pip install -qq --constraint constraints.txt --no-build-isolation --editable '.[all]' --group dev
+	@echo "setup: installing samfamily and both frameworks (about 1.5 GB, a minute or two)"
+	@$(INSTALL) pip hatchling
+	@$(INSTALL) --no-build-isolation --editable '.[all]' --group benchmarks
+	@touch $@
+
+$(STAMP): $(READY)
+	@echo "setup: installing the tools for tests, types and pages (about 0.5 GB)"
+	@$(INSTALL) --no-build-isolation --editable '.[all]' --group dev
 	@touch $@
 	@echo "setup: done"
 
-report: setup  ## train, measure, and write the report into report/
+report: $(READY)  ## train, measure, and write the report into report/
 	@$(BIN)/python -m benchmarks report $(ARGS)
 
 test: setup  ## run the tests; HYPOTHESIS_PROFILE=dev (default), ci or thorough says how many examples
@@ -64,7 +72,7 @@ constraints: setup  ## write the versions that .venv holds to constraints.txt
 	@sed '/^[^#]/,$$d' constraints.txt > .venv/constraints.txt
 	@$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+.*//' >> .venv/constraints.txt
 	@mv .venv/constraints.txt constraints.txt
-	@touch $(STAMP)
+	@touch $(READY) $(STAMP)
 
 clean:  ## remove what the other targets made, .venv excepted
 	rm -rf agreement build curvature dist full overhead paper report scaling site

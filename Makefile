@@ -63,6 +63,7 @@ format: setup  ## format the code and fix what can be fixed
 
 docs: setup  ## write the pages that are made from the code, and build the site into site/
 	$(BIN)/python docs/the_family.py
+	$(BIN)/python docs/drawings.py
 	$(BIN)/mkdocs build --strict $(ARGS)
 
 build: setup  ## build the source distribution and the wheel into dist/

@@ -11,7 +11,7 @@ from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
 from benchmarks.paper.contest import Arm, Line, arm, at_budget, compete, lines, named
 from benchmarks.paper.intervals import REPRODUCED
-from benchmarks.paper.lab import Asking, Lab, Results, errors, together, tuned_base
+from benchmarks.paper.lab import RATES, Asking, Lab, Results, errors, together, tuned_base
 from benchmarks.paper.section import Figure, Section, Series, contest_table
 from benchmarks.paper.training import Training
 
@@ -22,7 +22,6 @@ LEFT_OUT = {"SAMON": "perturbs normalisation layers, of which the network has no
 STARTING = {"RandomSmoothing": 0.5}
 """Radii in the place of a row's default, where that was made for networks of another size."""
 OPTIONS: dict[str, dict[str, Any]] = {"WSAM": {"decoupled": False}}
-RATES = (0.05, 0.1, 0.2, 0.4)
 
 
 def arms(lab: Lab, base: Training) -> list[Arm]:

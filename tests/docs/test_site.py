@@ -24,6 +24,8 @@ SHOWN = {
     "notebooks/two_dimensions.html": "two-dimensions",
     "measuring-sharpness.html": "measuring",
     "reference/torch.html": "reference",
+    "idea.html": "idea",
+    "results/claims.html": "claims",
 }
 WINDOWS = [(1280, "light"), (420, "dark")]
 KEEP = ROOT / "docs/assets/site" if os.environ.get("SAMFAMILY_SCREENSHOTS") else None
@@ -76,6 +78,28 @@ def test_formulas_and_pictures_are_there(site: Path) -> None:
     """What `complaints` looks at must not be missing altogether."""
     assert (site / "the-family.html").read_text().count("<math") > len(FAMILY)
     assert (site / "notebooks/two_dimensions.html").read_text().count("<img") >= 2
+
+
+def test_a_tab_shows_the_other_framework(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/index.html")
+    torch, jax = (page.locator(".tabbed-block", has_text=name) for name in ("SharpnessAware", "value_and_grad"))
+    assert torch.is_visible()
+    assert not jax.is_visible()
+    page.locator(".tabbed-labels label", has_text="JAX").click()
+    jax.wait_for(state="visible")
+    assert not torch.is_visible()
+    page.close()
+
+
+def test_a_search_leads_to_the_row(browser: Any, address: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{address}/index.html")
+    page.locator(".md-search__input").fill("GSAM")
+    page.locator(".md-search-result__link[href*='the-family.html#gsam']").first.click()
+    page.wait_for_url("**/the-family.html*#gsam")
+    assert page.locator("#gsam").is_visible()
+    page.close()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class Guess:
 
     def load(self, work: Work) -> Found:
         """What is stored, or a guess."""
-        return self.store.load(work) if work in self.store else {"errors": np.array([0.5])}
+        return self.store.load(work) if work in self.store else {"evaluation": np.array([0.5, 0.5])}
 
 
 def closure(works: Iterable[Work]) -> list[Work]:

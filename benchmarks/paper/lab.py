@@ -72,7 +72,7 @@ class Lab:
 
 def errors(results: Results, trainings: Sequence[Training]) -> list[float]:
     """The error after the last epoch of each training."""
-    return [float(results.load(training)["errors"][-1]) for training in trainings]
+    return [float(results.load(training)["evaluation"][1]) for training in trainings]
 
 
 def figures(results: Results, measurements: Sequence[Measurement], name: str) -> list[float]:

@@ -187,7 +187,7 @@ def run(training: Training, store: Store) -> Found:
         taught = Task(training.network, final_weights(store.load(teacher)), None, *settings)
         labels = trainer(training.backend, taught).outputs(data.inputs).argmax(1)
     targets, kept = one_hot(labels), {}
-    losses, errors, seconds, memory = [], [], [], None
+    losses, seconds, memory = [], [], None
     rates = learning_rates(training).reshape(recipe.epochs, -1)
     order = epochs(len(data.inputs), recipe.batch_size, training.seed)
     for epoch, batches in enumerate(islice(order, recipe.epochs)):
@@ -195,13 +195,11 @@ def run(training: Training, store: Store) -> Found:
         loss, memory = run_epoch(training, model, (data.inputs[batches], targets[batches], rates[epoch]), epoch, memory)
         seconds.append(time.process_time() - began)
         losses.append(loss)
-        errors.append(error(model, data.evaluation_inputs, data.evaluation_labels))
         if epoch + 1 in training.snapshots:
             kept[f"{epoch + 1}"] = model.weights()
     kept["last"] = model.weights()
     return {
         "losses": np.array(losses),
-        "errors": np.array(errors),
         "seconds": np.array(seconds),
         "train": np.array(fit(model, data.inputs, labels)),
         "evaluation": np.array(fit(model, data.evaluation_inputs, data.evaluation_labels)),

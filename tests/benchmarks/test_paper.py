@@ -104,13 +104,13 @@ def test_what_is_stored_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as broken:
         broken.setattr(np, "savez", cut)
         with pytest.raises(KeyboardInterrupt):
-            store.save(TINY, {"errors": np.zeros(1)})
+            store.save(TINY, {"evaluation": np.zeros(2)})
     assert TINY not in store
     assert list(tmp_path.glob("*/*.unfinished"))
     store.sweep()
     assert not list(tmp_path.glob("*/*.unfinished"))
-    store.save(TINY, {"errors": np.arange(2.0)})
-    np.testing.assert_array_equal(store.load(TINY)["errors"], [0, 1])
+    store.save(TINY, {"evaluation": np.arange(2.0)})
+    np.testing.assert_array_equal(store.load(TINY)["evaluation"], [0, 1])
 
 
 def test_finished_work_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,7 +412,6 @@ class Drawn:
         draw = np.random.default_rng(int(key(work)[:8], 16))
         single = ("rise", "cosine", "value", "worst", "complexity", "margin")
         return {
-            "errors": draw.uniform(0, 0.5, 3),
             "seconds": draw.uniform(0, 1, 3),
             "train": draw.uniform(0, 1, 2),
             "evaluation": draw.uniform(0, 1, 2),

@@ -78,8 +78,8 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
 
 NOTE = (
     "In between its climbs LookSAM adds a direction that it remembers, as long as alpha times the gradient whatever "
-    "rho is. At its authors' alpha = 0.7 that keeps the CNN and the MLP on MNIST-1D from training well at these learning "
-    "rates, at every rho; so a smaller alpha stands beside it."
+    "rho is. At its authors' alpha = 0.7 that keeps the CNN and the MLP on MNIST-1D from training well at these "
+    "learning rates, at every rho; so a smaller alpha stands beside it."
 )
 
 CLAIM = Claim(

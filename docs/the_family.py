@@ -26,34 +26,38 @@ HEAD = """\
 Every row is stated once, in [`samfamily/family.py`](../samfamily/family.py), and runs on NumPy, PyTorch and JAX. Throughout,
 $g = \\nabla L(w)$ is the gradient at the weights, $\\hat g = g/\\lVert g\\rVert$, $\\hat\\epsilon$ the perturbation and
 $h = \\nabla L(w + \\hat\\epsilon)$ the gradient at the perturbed point; *gradient* is what the base optimizer receives. Any row
-works in any ball, `row.within(Ball(p=..., metric=...))`, and sharded, `row.sharded(m)`, but for SSAMD, whose masks have no
-mean over shards.
+takes another ball, `row.within(Ball(p=..., metric=...))`, in the place of its own: a row whose point is its ball (ASAM, FisherSAM,
+SAMON, SSAM, SSAMD, ESAM) loses that, and `second_order` is for p = 2 alone. Any row can be sharded, `row.sharded(m)`, but
+SSAMD, whose masks have no mean over shards.
 
 *Gradients* counts gradients of the whole batch per step, with the defaults, on average over many steps (AESAM: at most).
 *Kept* counts the parameter copies that the row remembers from step to step; *at the point* those that are alive on PyTorch at
-the perturbed point besides weights and gradient, kept ones included. This page is made by `make docs`.
+the perturbed point besides weights and gradient, kept ones included. A row with a *state* remembers something, if only the number
+of the step: in JAX it goes through `sharpness_aware`, whose state you hand on. This page is made by `make docs`.
 """
 
 USE = {
     "SAM": "First. Everything else is compared with it. `p=inf` moves all weights alike; `steps` climbs further into the maximum.",
     "USAM": "In theory, and where the normalisation disturbs: near a minimum the perturbation vanishes with the gradient.",
-    "ASAM": "Where layers differ in scale or a network could be rescaled; its rho is about ten times SAM's.",
+    "ASAM": "Where layers differ in scale or a network could be rescaled; its rho is in units of the weights.",
     "FisherSAM": "Where the gradient's entries differ by orders of magnitude; nearly SAM where they do not.",
-    "SAMON": "With normalisation layers in the network, at a fraction of the memory for the perturbation.",
+    "SAMON": "With normalisation layers in the network. It saves no memory here: leaves that do not move are copied too.",
     "SSAM": "To study which weights matter. It saves no time on dense hardware.",
     "SSAMD": "As `SSAM`, with a mask that follows training.",
     "ESAM": "To study sparsity by tensor; the paper's saving is the half that chooses examples, which stays out.",
     "GSAM": "For large models and long schedules, where SAM's perturbed loss is low and the gap is not.",
     "GNP": "To choose between the base optimizer (alpha = 0) and SAM (alpha = 1).",
-    "WSAM": "To weigh sharpness against the loss, apart from momentum and weight decay where it is decoupled.",
+    "WSAM": "To weigh sharpness against the loss, apart from momentum and weight decay where it is decoupled. "
+    "In JAX `decoupled=False`, or the optax bridge.",
     "StableSAM": "Where SAM needs a smaller learning rate than the base optimizer to be stable.",
-    "LookSAM": "To pay a fifth of SAM's overhead, in large batches.",
+    "LookSAM": "To pay a fifth of SAM's overhead. Try alpha = 0.3 first: at 0.7, its authors' for large batches, two small networks "
+    "trained badly ([claim a](results/claims/a.md)).",
     "PeriodicSAM": "The control of `LookSAM`: the same cost without a memory.",
-    "SSSAM": "To pay for SAM in part, or more of it late in training, with a probability that follows the step.",
+    "SSSAM": "To pay for SAM in part, at steps that no period fixes.",
     "AESAM": "To climb where it seems to matter. Its cost is known only afterwards.",
     "FriendlySAM": "Where the batch's own noise should be climbed against, and not the gradient of the whole loss.",
     "VaSSO": "With small batches, whose gradients point every which way.",
-    "MSAM": "At the cost of the base optimizer: one gradient, and the momentum that is there already.",
+    "MSAM": "At one gradient a step, and one more copy of the momentum; its rho is larger than SAM's, and has to be tuned.",
     "OptSAM": "At the cost of the base optimizer, without momentum.",
     "AsyncSAM": "Where two devices can each take a gradient at the same time.",
     "SAMPa": "As `AsyncSAM`, with a gradient computed ahead; `lr` must be the base optimizer's.",
@@ -155,6 +159,12 @@ def number(x: float) -> str:
     return f"{x:g}"
 
 
+def signature(row: Callable[..., Variant]) -> str:
+    """Return how a row is called, with its defaults."""
+    given = {p.name: getattr(p.default, "__name__", p.default) for p in inspect.signature(row).parameters.values()}
+    return f"{row.__name__}({', '.join(f'{name}={default}' for name, default in given.items())})"
+
+
 def code(row: Callable[..., Variant]) -> str:
     """Return what a row does: its statements, below its docstring, as they stand in the module."""
     source = inspect.getsource(row)
@@ -166,23 +176,23 @@ def code(row: Callable[..., Variant]) -> str:
 
 def page() -> str:
     """Return the page's text."""
-    table = ["| row | in one line | gradients | kept | at the point |", "|---|---|---|---|---|"]
+    table = ["| row | in one line | gradients | kept | at the point | |", "|---|---|---|---|---|---|"]
     sections = []
     for name, row in FAMILY.items():
         variant, said = row(), read(row)
         products = variant.hessian_vector_products_per_step
-        cost = number(variant.gradients_per_step) + (
-            f" + {number(products)} Hessian-vector products" if products else ""
-        )
+        counted = f"{number(variant.gradients_per_step)} gradient{'s' * (variant.gradients_per_step != 1)}"
+        if products:
+            counted += f" and {number(products)} Hessian-vector products"
         copies = copies_at_the_point(variant)
-        table.append(f"| {anchor(name)} | {said.title} | {cost} | {kept(variant)} | {copies} |")
+        state = "state" if variant.stateful else ""
+        told = counted.replace(" gradients", "").replace(" gradient", "")
+        table.append(f"| {anchor(name)} | {said.title} | {told} | {kept(variant)} | {copies} | {state} |")
         linked = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", said.text)
-        signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(inspect.signature(row)).split(" -> ")[0])
-        signature = re.sub(r": [^=,)]+(?:\[[^\]]*\][^=,)]*)?(?==|,|\))", "", signature.replace(" = ", "="))
-        told = f"**When:** {USE[name]} **Cost:** {cost} gradients a step; {kept(variant)} kept, {copies} at the point."
+        told = f"**When:** {USE[name]} **Cost:** {counted} a step; {kept(variant)} kept, {copies} at the point."
         sections.append(
             f"## {name}\n\n{said.title}\n\n$$ {said.formula} $$\n\n{linked}\n\n*{said.reduces}*\n\n{told}\n\n"
-            f"    {name}{signature}\n\n```py\n{code(row)}\n```\n"
+            f"    {signature(row)}\n\n```py\n{code(row)}\n```\n"
         )
     return "\n".join([HEAD, *table, "", *sections, OUT])
 

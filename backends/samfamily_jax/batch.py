@@ -151,14 +151,17 @@ def examples_in(batches: Sequence[Any], without: str) -> int:
     Raises:
         ValueError: nothing to shard, or arrays of different lengths.
     """
-    lengths = {jnp.shape(x)[0] for x in jax.tree.leaves(tuple(batches)) if jnp.ndim(x)}
-    if not lengths:
+    found = lengths(tuple(batches))
+    if not found:
         raise ValueError(without)
-    if len(lengths) > 1:
-        raise ValueError(
-            f"the arrays of the batch have different lengths {sorted(lengths)}: their first axis must agree"
-        )
-    return lengths.pop()
+    if len(found) > 1:
+        raise ValueError(f"the arrays of the batch have different lengths {sorted(found)}: their first axis must agree")
+    return found.pop()
+
+
+def lengths(tree: Any) -> set[int]:
+    """Return how many entries the arrays of a pytree have along their first axis, those that have one."""
+    return {x.shape[0] for x in jax.tree.leaves(tree) if getattr(x, "shape", ())}
 
 
 def cut(

@@ -30,6 +30,10 @@ AUX: dict[str, Callable[[Any, Any], Any]] = {
 """Which auxiliary output comes back, of those at the first and the last point that a step asks about."""
 
 
+USUAL_BATCH = 1
+"""Where the batch is if nobody says: behind the parameters."""
+
+
 class Outcome(NamedTuple):
     """What a finished program leaves: its step, the loss at w and at the last point asked about, and what it cost."""
 
@@ -47,7 +51,7 @@ class Follow:
     variant: Variant
     argnums: int | tuple[int, ...]
     has_aux: bool
-    batch_argnums: tuple[int, ...]
+    batch_argnums: tuple[int, ...] | None
     aux: str
     value_and_grad: Callable[..., Any]
     shards: batch.Shards | None
@@ -103,22 +107,36 @@ class Follow:
     def _batches(self, args: tuple[Any, ...], moved: tuple[int, ...]) -> tuple[int, ...]:
         if self.variant.m is None:
             return ()
-        batches = self.batch_argnums
-        if batches != (1,) and not all(-len(args) <= i < len(args) for i in batches):
+        batches = self.batch_argnums or (USUAL_BATCH,)
+        if batches != (USUAL_BATCH,) and not all(-len(args) <= i < len(args) for i in batches):
             raise ValueError(f"batch_argnums = {batches} does not fit a loss called with {len(args)} arguments")
         batches = tuple(i % len(args) if i < 0 else i for i in batches if i < len(args))
         if set(batches) & set(moved):
             raise ValueError(
-                f"batch_argnums = {self.batch_argnums} and argnums = {self.argnums} name one argument as batch and as "
-                "parameters: say with batch_argnums where the batch is"
+                f"batch_argnums = {batches} and argnums = {self.argnums} name one argument as batch and as parameters: "
+                "say with batch_argnums where the batch is"
             )
+        if self.batch_argnums is None:
+            self._refuse_to_guess(args, batches, moved)
         return batches
+
+    def _refuse_to_guess(self, args: tuple[Any, ...], batches: tuple[int, ...], moved: tuple[int, ...]) -> None:
+        """Raise where another argument looks like a part of the batch that would stay whole."""
+        entries = batch.lengths(tuple(args[i] for i in batches))
+        for i, argument in enumerate(args):
+            if i not in (*batches, *moved) and entries & batch.lengths(argument):
+                raise ValueError(
+                    f"a variant with m = {self.variant.m} cuts argument {USUAL_BATCH} into shards, and argument {i} of "
+                    f"the loss has as many entries: say which are cut, as in batch_argnums=({USUAL_BATCH}, {i}), or "
+                    f"batch_argnums={USUAL_BATCH} if argument {i} is to stay whole"
+                )
 
     def _examples(self, args: tuple[Any, ...], batches: tuple[int, ...]) -> int:
         m = self.variant.m
+        usual = self.batch_argnums or (USUAL_BATCH,)
         without = (
-            f"a variant with m = {m} shards the batch, and argument {list(self.batch_argnums)} of the loss has no "
-            "array with examples: pass the batch there, or name its position with batch_argnums"
+            f"a variant with m = {m} shards the batch, and argument {list(usual)} of the loss "
+            "has no array with examples: pass the batch there, or name its position with batch_argnums"
         )
         return 1 if m is None else batch.examples_in([args[i] for i in batches], without)
 

@@ -61,7 +61,7 @@ def sharpness_aware(
     has_aux: bool = False,
     allow_int: bool = False,
     *,
-    batch_argnums: int | Sequence[int] = 1,
+    batch_argnums: int | Sequence[int] | None = None,
     aux: Aux = "clean",
     value_and_grad: Callable[..., Any] = jax.value_and_grad,
     shards: Shards | None = None,
@@ -109,7 +109,7 @@ def sharpness_aware(
         0.5 15.125 [3.3 4.4]
     """
     follow = Follow(
-        fun, variant, 0, has_aux, _several(batch_argnums), aux, value_and_grad, shards, _several(axis_name), mesh,
+        fun, variant, 0, has_aux, _positions(batch_argnums), aux, value_and_grad, shards, _several(axis_name), mesh,
         normalisation,
     )  # fmt: skip
 
@@ -137,7 +137,7 @@ def value_and_grad(
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    batch_argnums: int | Sequence[int] = 1,
+    batch_argnums: int | Sequence[int] | None = None,
     aux: Aux = "clean",
     value_and_grad: Callable[..., Any] = jax.value_and_grad,
     shards: Shards | None = None,
@@ -160,7 +160,8 @@ def value_and_grad(
         holomorphic: False, as in `jax.value_and_grad`; a complex loss has no maximum.
         allow_int: whether integers and bools have the float0 gradients that JAX gives them, instead of None.
         batch_argnums: which positional arguments are batches; a variant with `m` cuts them into contiguous shards, and
-            folds the number of the shard into every key of `jax.random.key` among the other arguments.
+            folds the number of the shard into every key of `jax.random.key` among the other arguments.  By default
+            argument 1, if no other argument has an array of as many entries.
         aux: which auxiliary output comes back: that of the first pass, `"clean"`, which is the one at w unless the
             variant does not ask there; that of the last, `"perturbed"`; or `"both"` as a pair.
         value_and_grad: what differentiates, such as `equinox.filter_value_and_grad` or one that accumulates over
@@ -181,7 +182,8 @@ def value_and_grad(
     Raises:
         TypeError: `variant` is not a Variant.
         ValueError: the variant has a memory or a schedule, use `sharpness_aware`; it adds to the weights;
-            `holomorphic`; an axis that the mesh has not; when called, an `m` that does not fit the batch and devices.
+            `holomorphic`; an axis that the mesh has not; when called, an `m` that does not fit the batch and devices,
+            or several arguments that may be the batch.
 
     Example:
         >>> from samfamily_jax import SAM, value_and_grad
@@ -194,7 +196,7 @@ def value_and_grad(
         raise ValueError("holomorphic=True differentiates a complex loss, which has no maximum: return its real part")
     moved = argnums if isinstance(argnums, int) else tuple(argnums)
     follow = Follow(
-        fun, variant, moved, has_aux, _several(batch_argnums), aux, value_and_grad, shards, _several(axis_name), mesh,
+        fun, variant, moved, has_aux, _positions(batch_argnums), aux, value_and_grad, shards, _several(axis_name), mesh,
         normalisation,
     )  # fmt: skip
     if variant.stateful:
@@ -209,6 +211,10 @@ def value_and_grad(
         return ((outcome.loss, aux) if has_aux else outcome.loss), gradients
 
     return vg
+
+
+def _positions(batch_argnums: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if batch_argnums is None else _several(batch_argnums)
 
 
 def _several(one_or_more: Any) -> tuple[Any, ...]:

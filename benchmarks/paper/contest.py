@@ -28,8 +28,9 @@ class Arm:
 
 
 def arm(name: str, grid: Sequence[float], build: Callable[[float], Training]) -> Arm:
-    """The arm whose candidates are built from the values of a grid."""
-    values = {build(value): f"{value:g}" for value in grid}
+    """The arm whose candidates are built from the values of a grid; an asterisk marks the grid's ends."""
+    ends = grid[0], grid[-1]
+    values = {build(value): f"{value:g}" + "*" * (value in ends) for value in grid}
     return Arm(name, tuple(values), lambda training: values[training])
 
 

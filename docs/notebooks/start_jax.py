@@ -7,7 +7,8 @@
 # %% [markdown]
 # # JAX in five minutes
 #
-# From a clone of the repository, `make setup`, or `pip install '.[jax,pictures]' optax mnist1d`. Then parameters, a loss, and a loop of yours: here a
+# In a clone of the repository after `make setup`, whose `.venv/bin/python` runs this. (`pip install '.[jax]'` installs the library alone; the
+# data come from `benchmarks`, which is in the clone.) Parameters, a loss, and a loop of yours: here a
 # small network on [MNIST-1D](https://arxiv.org/abs/2011.14439), 4,000 signals of 40 numbers in ten classes.
 
 # %%
@@ -109,6 +110,8 @@ pictures.compare(distances, {"SGD": look(sgd), "SAM": look(sam)}, rho=0.4)
 # ## From here
 #
 # - Which variant? [The family](../the-family.md) has a row for each, with its formula and its cost.
-# - `SAM(rho=0.05).sharded(16)` lets 16 examples share a perturbation, on one device or on a mesh: [m-sharpness](../m-sharpness.md).
+# - `SAM(rho=0.05).sharded(16)` lets 16 examples share a perturbation, on one device or on a mesh: [m-sharpness](../m-sharpness.md). For a loss of
+#   several arguments say which are the batch: `batch_argnums=(1, 2)`.
+# - Which rho? 0.4 is what held-out data chose for this network; most want less: [which rho?](../which-rho.md).
 # - optax chains and groups, flax linen and nnx, equinox, haiku, checkpoints: [trainers and loops](../trainers.md#jax).
 # - What happens to batch statistics, random keys and NaN: [robustness](../robustness.md).

@@ -7,7 +7,8 @@
 # %% [markdown]
 # # PyTorch in five minutes
 #
-# From a clone of the repository, `make setup`, or `pip install '.[torch,pictures]' mnist1d`. Then a model, data, and a loop of yours: here a small
+# In a clone of the repository after `make setup`, whose `.venv/bin/python` runs this. (`pip install '.[torch]'` installs the library alone;
+# the data come from `benchmarks`, which is in the clone.) A model, data, and a loop of yours: here a small
 # network on [MNIST-1D](https://arxiv.org/abs/2011.14439), 4,000 signals of 40 numbers in ten classes.
 
 # %%
@@ -92,5 +93,7 @@ pictures.compare(distances, {"SGD": look(sgd), "SAM": look(sam)}, rho=0.4)
 #   `SharpnessAware(base, ASAM(rho=0.5))`.
 # - `SAM(rho=0.05).sharded(16)` lets 16 examples share a perturbation, whatever the number of devices: [m-sharpness](../m-sharpness.md). The closure
 #   then takes the batch: `optimizer.step(closure, batch=(x, y))`.
-# - Lightning, the Hugging Face `Trainer`, `torch.compile`, a `GradScaler`: [trainers and loops](../trainers.md).
-# - What happens to batch norm, dropout, NaN, checkpoints: [robustness](../robustness.md).
+# - Which rho? 0.4 is what held-out data chose for this network; most want less: [which rho?](../which-rho.md).
+# - Lightning, the Hugging Face `Trainer`, `torch.compile`: [trainers and loops](../trainers.md).
+# - Mixed precision with a `GradScaler`, clipping, accumulation, checkpoints; what happens to batch norm, dropout and NaN:
+#   [robustness](../robustness.md).

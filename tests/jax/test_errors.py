@@ -61,6 +61,24 @@ def test_a_sharded_variant_needs_a_batch() -> None:
         two(W, jnp.ones(4), jnp.ones(6))
 
 
+@pytest.mark.parametrize("m", [1, 2])
+def test_a_second_part_of_the_batch_is_not_left_whole_unasked(m: int) -> None:
+    """With m = 1 a target of shape (b,) would be broadcast against one example, and nothing would be seen."""
+
+    def fit(w: Any, x: Any, y: Any) -> Any:
+        return jnp.mean((x * jnp.sum(w) - y) ** 2)
+
+    x, y = jnp.arange(4.0), jnp.arange(4.0) ** 2
+    with pytest.raises(ValueError, match=r"cuts argument 1.*argument 2 .* as many entries.*batch_argnums=\(1, 2\)"):
+        value_and_grad(fit, SAM().sharded(m))(W, x, y)
+    both, _ = value_and_grad(fit, SAM().sharded(m), batch_argnums=(1, 2))(W, x, y)
+    assert float(both) == pytest.approx(float(fit(W, x, y)), rel=1e-6)
+    left, _ = value_and_grad(fit, SAM().sharded(1), batch_argnums=1)(W, x, y)
+    assert float(left) != pytest.approx(float(fit(W, x, y)), rel=1e-3)
+    other = value_and_grad(lambda w, x, scale: loss(w, x) * jnp.sum(scale), SAM().sharded(m))
+    assert jnp.isfinite(other(W, x, jnp.ones(3))[0])  # what is no part of the batch stays whole
+
+
 def test_argnums_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"argnums = 2 .* called with 1 positional"):
         value_and_grad(loss, SAM(), argnums=2)(W)

@@ -73,7 +73,7 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
         for sam, sgd in pairs:
             statements += common.lower(named(here, sam), named(here, sgd))
         ours.append(f"{place}: {common.told([named(here, 'SGD'), named(here, 'SAM')])}")
-    return Section(statements, "at equal gradient evaluations: " + "; ".join(ours), tables, notes=[NOTE])
+    return Section(statements, common.AT_BUDGET + "; ".join(ours), tables, notes=[NOTE])
 
 
 NOTE = (

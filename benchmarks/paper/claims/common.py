@@ -59,6 +59,9 @@ def lower(ours: Line, theirs: Line) -> list[Statement]:
     ]
 
 
+AT_BUDGET = "test error at equal gradient evaluations: "
+
+
 def told(lines: list[Line]) -> str:
     """The errors at equal gradient evaluations in a phrase."""
     return "; ".join(f"{line.entry.name} {line.at_budget.percent()} %" for line in lines)

@@ -40,7 +40,7 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
     groups = [lines(results, network, entries) for network, entries in zip(NETWORKS, found, strict=True)]
     statements = [s for here in groups for s in common.lower(named(here, "SAM"), named(here, "SGD"))]
     table = contest_table("fine-tuning", "Test error after fine-tuning", [line for here in groups for line in here])
-    ours = "; ".join(f"{here[0].group}: {common.told(here)}" for here in groups)
+    ours = common.AT_BUDGET + "; ".join(f"{here[0].group}: {common.told(here)}" for here in groups)
     note = (
         f"SGD trains on the classes 0 to {HALF - 1}; from there, with a new last layer, SGD and SAM train on the "
         "others, for a fifth of the epochs. The first training is the same for both and counts for neither."

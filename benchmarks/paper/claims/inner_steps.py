@@ -53,7 +53,8 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
     rows = [(name(steps), [Interval.of(values)]) for steps, values in rises.items()]
     return Section(
         statements,
-        "; ".join(f"{line.entry.name} {line.at_epochs.percent()} %" for line in here)
+        "test error at equal epochs: "
+        + "; ".join(f"{line.entry.name} {line.at_epochs.percent()} %" for line in here)
         + "; sharpness "
         + ", ".join(interval.number() for _, (interval,) in rows),
         [

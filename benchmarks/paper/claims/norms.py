@@ -41,7 +41,7 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
         statements += common.lower(named(here, "p = 2"), named(here, "p = inf"))
         statements += common.lower(named(here, "p = inf"), named(here, "random direction"))
     tables = [contest_table("balls", "Test error by ball", [line for here in groups for line in here])]
-    ours = "; ".join(f"{here[0].group}: {common.told(here)}" for here in groups)
+    ours = common.AT_BUDGET + "; ".join(f"{here[0].group}: {common.told(here)}" for here in groups)
     return Section(statements, ours, tables)
 
 

@@ -44,7 +44,10 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
     series = [Series("cosine", list(cosines), [interval for _, (interval,) in rows])]
     return Section(
         statements,
-        ", ".join(f"cosine {i.number()} after {label}" for label, (i,) in rows) + "; " + common.told(here),
+        ", ".join(f"cosine {i.number()} after {label}" for label, (i,) in rows)
+        + "; "
+        + common.AT_BUDGET
+        + common.told(here),
         [
             contest_table("error", "Test error with and without the second-order term", here),
             figures_table("cosine", "Cosine of the two updates at SAM's weights", ["cosine"], rows),

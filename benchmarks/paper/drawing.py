@@ -25,7 +25,7 @@ COLOURS = ("#7d8792", "#e0632a", "#1d9c78", "#5a7fe6", "#b04fc0", "#c9a227", "#2
 MARKS = "os^DvP*X<>"
 
 
-QUIET: dict[str, Any] = {"color": "#c6ccd2", "linewidth": 0.8, "zorder": 1}
+QUIET: dict[str, Any] = {"color": "#dde1e5", "linewidth": 0.8, "zorder": 1}
 
 
 def draw(figure: Figure, path: Path) -> None:
@@ -59,6 +59,7 @@ def draw(figure: Figure, path: Path) -> None:
             axes.set_ylim(0, figure.ceiling)
         if figure.logx:
             axes.set_xscale("log", base=2)
+            axes.set_xticks(figure.series[0].x)
             axes.xaxis.set_major_formatter("{x:g}")
         if figure.logy:
             axes.set_yscale("log")

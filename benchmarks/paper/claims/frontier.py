@@ -80,7 +80,7 @@ def judge(lab: Lab, found: Any, results: Results) -> Section:
         shown = f"gradients-{noise:g}", f"Test error, {where}", "gradient evaluations", "test error"
         drawn.append(Figure(*shown, outlined(spent), logx=True, ceiling=ceiling(spent, "SGD")))
         shown = f"seconds-{noise:g}", f"Test error at equal epochs, {where}", "seconds of one core", "test error"
-        drawn.append(Figure(*shown, outlined(timed), logx=True, joined=False, ceiling=ceiling(timed, "SGD")))
+        drawn.append(Figure(*shown, outlined(timed), joined=False, ceiling=ceiling(timed, "SGD")))
     notes = [NOTE, *(f"{name} is left out: it {why}." for name, why in LEFT_OUT.items())]
     return Section(statements, "; ".join(ours), tables, drawn, notes)
 
@@ -98,7 +98,8 @@ def outlined(series: list[Series]) -> list[Series]:
         for x, error, name in points
         if not any(cost <= x * NEAR and other < error and who != name for cost, other, who in points)
     }
-    return [one._replace(quiet=one.name not in front | {"SGD", "SAM"}) for one in series]
+    told = [one._replace(quiet=one.name not in front.union(ALWAYS)) for one in series]
+    return sorted(told, key=lambda one: ALWAYS.index(one.name) if one.name in ALWAYS else len(ALWAYS))
 
 
 def ceiling(series: list[Series], name: str) -> float:
@@ -106,6 +107,8 @@ def ceiling(series: list[Series], name: str) -> float:
     return 1.5 * max(y.mean for one in series if one.name == name for y in one.y)
 
 
+ALWAYS = ["SGD", "SAM"]
+"""Named, and in these colours, whether or not they are on the frontier."""
 NEAR = 1.02
 """Costs are equal that differ by less: a budget is rounded to whole epochs."""
 

@@ -127,7 +127,8 @@ NOTE = (
     "Replaced labels are drawn anew from all ten classes, so a tenth of them are right by chance. Bootstrap trains "
     "anew on the labels that a first training predicts, and pays for both. MentorMix is Jiang et al., arXiv "
     "1911.09781, with a moving percentile of the loss as its MentorNet; MentorSAM leaves out the same examples, mixes "
-    "nothing, and takes SAM's step."
+    "nothing, and takes SAM's step. The learning rate is the one that suits SGD on clean labels; [claim l](l.md) tunes "
+    "SGD's on noisy ones."
 )
 
 CLAIM = Claim(

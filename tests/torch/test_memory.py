@@ -22,16 +22,19 @@ def generator() -> ModuleType:
 
 
 THE_FAMILY = generator()
-ROWS = re.findall(r"^\| \[`(\w+)`\].*\| (\d+) \| (\d+) \|$", (DOCS / "the-family.md").read_text(), re.MULTILINE)
+ROWS = re.findall(
+    r"^\| \[`(\w+)`\].*\| (\d+) \| (\d+) \| (state)? *\|$", (DOCS / "the-family.md").read_text(), re.MULTILINE
+)
 
 
 def test_the_page_has_every_row_in_the_tables_order() -> None:
-    assert [name for name, _, _ in ROWS] == list(FAMILY)
+    assert [name for name, *_ in ROWS] == list(FAMILY)
 
 
-@pytest.mark.parametrize(("name", "kept", "at_the_point"), ROWS)
-def test_parameter_copies(name: str, kept: str, at_the_point: str) -> None:
+@pytest.mark.parametrize(("name", "kept", "at_the_point", "state"), ROWS)
+def test_parameter_copies(name: str, kept: str, at_the_point: str, state: str) -> None:
     variant = FAMILY[name]()
+    assert variant.stateful == bool(state)
     assert THE_FAMILY.kept(variant) == int(kept)
     assert THE_FAMILY.copies_at_the_point(variant) == int(at_the_point)
 

@@ -20,7 +20,7 @@ from benchmarks.pool import processes
 from benchmarks.provenance import command_line
 
 OUT, QUICK_OUT = Path("docs/results"), Path("paper/quick")
-QUICK = {"seeds": 2, "tuning_seeds": 0, "epochs": 4, "points": 2, "examples": 256}
+QUICK = {"seeds": 2, "tuning_seeds": 0, "epochs": 2, "points": 2, "examples": 256}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -45,13 +45,15 @@ def mean_loss(network: str, loss: str = "cross-entropy") -> Callable[..., jax.Ar
 def base_optimizer(name: str, momentum: Any, weight_decay: Any) -> optax.GradientTransformation:
     """The base optimizer of this name: what it makes of gradients is a direction, and the step is against it."""
 
-    def descend(gradients: Any, velocity: Any, weights: Any) -> Any:
-        triples = zip(weights, gradients, velocity, strict=True)
-        velocity = [momentum * v + g + weight_decay * w for w, g, v in triples]
+    def rest(params: Any) -> Any:
+        return [jnp.zeros_like(weight) for weight in params]
+
+    def accelerate(updates: Any, state: Any, params: Any = None) -> Any:
+        velocity = [momentum * v + g + weight_decay * w for w, g, v in zip(params, updates, state, strict=True)]
         return velocity, velocity
 
     if name == "SGD":  # as `torch.optim.SGD` has it, where a rate does not enter the velocity
-        return optax.GradientTransformation(lambda weights: [jnp.zeros_like(weight) for weight in weights], descend)
+        return optax.GradientTransformation(rest, accelerate)
     scale = {"AdamW": optax.scale_by_adam, "Lion": optax.scale_by_lion}[name]()
     return optax.chain(scale, optax.add_decayed_weights(weight_decay))
 
@@ -68,6 +70,7 @@ def compiled(network: str, variant: Variant | None, optimizer: str) -> Callable[
         else:
             sharp = sharpness_aware(loss, variant.with_rho(rho))
             (value, gradients), memory = sharp.value_and_grad(weights, memory, *examples)
+        directions: Any
         directions, state = base_optimizer(optimizer, *of_base).update(gradients, state, weights)
         return ([w - rate * d for w, d in zip(weights, directions, strict=True)], state, memory), value
 

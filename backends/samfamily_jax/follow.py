@@ -96,6 +96,11 @@ class Follow:
         moved = self.argnums
         return Partition(args[moved] if isinstance(moved, int) else tuple(args[i] for i in moved), self.normalisation)
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Where the batch is, as far as that is said."""
+        return (USUAL_BATCH,) if self.batch_argnums is None else self.batch_argnums
+
     def _moved(self, args: tuple[Any, ...]) -> tuple[int, ...]:
         moved = (self.argnums,) if isinstance(self.argnums, int) else self.argnums
         if not all(-len(args) <= i < len(args) for i in moved):
@@ -107,7 +112,7 @@ class Follow:
     def _batches(self, args: tuple[Any, ...], moved: tuple[int, ...]) -> tuple[int, ...]:
         if self.variant.m is None:
             return ()
-        batches = self.batch_argnums or (USUAL_BATCH,)
+        batches = self.positions
         if batches != (USUAL_BATCH,) and not all(-len(args) <= i < len(args) for i in batches):
             raise ValueError(f"batch_argnums = {batches} does not fit a loss called with {len(args)} arguments")
         batches = tuple(i % len(args) if i < 0 else i for i in batches if i < len(args))
@@ -122,20 +127,18 @@ class Follow:
 
     def _refuse_to_guess(self, args: tuple[Any, ...], batches: tuple[int, ...], moved: tuple[int, ...]) -> None:
         """Raise where another argument looks like a part of the batch that would stay whole."""
-        entries = batch.lengths(tuple(args[i] for i in batches))
-        for i, argument in enumerate(args):
-            if i not in (*batches, *moved) and entries & batch.lengths(argument):
-                raise ValueError(
-                    f"a variant with m = {self.variant.m} cuts argument {USUAL_BATCH} into shards, and argument {i} of "
-                    f"the loss has as many entries: say which are cut, as in batch_argnums=({USUAL_BATCH}, {i}), or "
-                    f"batch_argnums={USUAL_BATCH} if argument {i} is to stay whole"
-                )
+        entries, others = batch.lengths(tuple(args[i] for i in batches)), set(range(len(args))) - {*batches, *moved}
+        if alike := [i for i in sorted(others) if entries & batch.lengths(args[i])]:
+            raise ValueError(
+                f"a variant with m = {self.variant.m} cuts argument {USUAL_BATCH} into shards, and of the other "
+                f"arguments {alike} have as many entries: say which are cut, as in "
+                f"batch_argnums={(USUAL_BATCH, *alike)}, or batch_argnums={USUAL_BATCH} if the others are to stay whole"
+            )
 
     def _examples(self, args: tuple[Any, ...], batches: tuple[int, ...]) -> int:
         m = self.variant.m
-        usual = self.batch_argnums or (USUAL_BATCH,)
         without = (
-            f"a variant with m = {m} shards the batch, and argument {list(usual)} of the loss "
+            f"a variant with m = {m} shards the batch, and argument {list(self.positions)} of the loss "
             "has no array with examples: pass the batch there, or name its position with batch_argnums"
         )
         return 1 if m is None else batch.examples_in([args[i] for i in batches], without)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from benchmarks import provenance
 from benchmarks.paper.claim import Claim
+from benchmarks.paper.claims import common
 from benchmarks.paper.drawing import draw
 from benchmarks.paper.intervals import RULE, Statement, verdict
-from benchmarks.paper.lab import Lab
+from benchmarks.paper.lab import RATES, Lab
 from benchmarks.paper.section import Section, Table
 
 PAGE, FOLDER = "claims.md", "claims"
@@ -28,12 +29,19 @@ INTRODUCTION = (
     "laptop: MNIST-1D and 8x8 digits, with small networks. It is the kind of effect that can be found again here, not "
     "its size."
 )
+
+
+def listed(grid: Sequence[float]) -> str:
+    """A grid in words."""
+    return ", ".join(f"{value:g}" for value in grid)
+
+
 METHOD = (
     "SGD has momentum, weight decay and a learning rate that falls to zero along a cosine. The learning rate is "
-    "everyone's: the one of 0.05, 0.1, 0.2, 0.4 that is best for SGD on clean labels. Radii are chosen among 0.025, "
-    "0.05, 0.1, 0.2, 0.4 (ASAM five times, MSAM about two to three times that; all doubled for the MLP; other grids "
-    "where a page says so); an asterisk marks a setting at an end of its grid. Every setting in the column of that "
-    "name is chosen by the error on the last fifth of the training data, which is held out for that and whose labels "
+    f"everyone's: the one of {listed(RATES)} that is best for SGD on clean labels. Radii are chosen among "
+    f"{listed(common.RADII)}, of ASAM among {listed(common.ADAPTIVE_RADII)}, of MSAM among "
+    f"{listed(common.MOMENTUM_RADII)}, all doubled for the MLP, but where a page says "
+    "otherwise; an asterisk marks a setting at an end of its grid. Every setting in the column of that name is chosen by the error on the last fifth of the training data, which is held out for that and whose labels "
     "carry the same noise; the chosen setting is then trained on all training data, and the test data are looked at "
     "once. An interval much wider than the others tells of a seed that did not train; the files of numbers have the "
     "errors by seed. A seed stands for weights, label noise, order of examples and noise of a treatment, the same for "

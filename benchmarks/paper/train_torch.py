@@ -49,15 +49,21 @@ def mean_miss(outputs: Tensor, targets: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross-entropy": mean_cross_entropy, "miss": mean_miss}
 
 
-def base_optimizer(task: Task, model: Model) -> torch.optim.Optimizer:
-    """The base optimizer that the task names; its learning rate is set at each step."""
-    if task.optimizer == "AdamW":
-        return torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=task.weight_decay)
-    if task.optimizer == "Lion":
-        from pytorch_optimizer import Lion
+def lion(weights: nn.ParameterList, task: Task) -> torch.optim.Optimizer:
+    """Lion, whose library is loaded where it is asked for."""
+    from pytorch_optimizer import Lion
 
-        return Lion(model.parameters(), lr=1.0, weight_decay=task.weight_decay)
-    return torch.optim.SGD(model.parameters(), lr=0.0, momentum=task.momentum, weight_decay=task.weight_decay)
+    return Lion(weights, lr=1.0, weight_decay=task.weight_decay)
+
+
+BASES: dict[str, Callable[[nn.ParameterList, Task], torch.optim.Optimizer]] = {
+    "SGD": lambda weights, task: torch.optim.SGD(
+        weights, lr=0.0, momentum=task.momentum, weight_decay=task.weight_decay
+    ),
+    "AdamW": lambda weights, task: torch.optim.AdamW(weights, lr=0.0, weight_decay=task.weight_decay),
+    "Lion": lion,
+}
+"""The base optimizers by name; their learning rate is set at each step."""
 
 
 class Trainer:
@@ -65,7 +71,7 @@ class Trainer:
 
     def __init__(self, task: Task) -> None:
         self.model = Model(task.network, task.weights)
-        self.base = base_optimizer(task, self.model)
+        self.base = BASES[task.optimizer](self.model.weights, task)
         self.sharp = None if task.variant is None else SharpnessAware(self.base, task.variant)
 
     def closure(self, inputs: Tensor, targets: Tensor) -> Tensor:

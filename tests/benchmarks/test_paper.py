@@ -26,7 +26,7 @@ from benchmarks.paper import command, train_jax, train_torch, training
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import CLAIMS, frontier, transfer
 from benchmarks.paper.command import chosen
-from benchmarks.paper.contest import at_budget, compete, fixed, lines
+from benchmarks.paper.contest import arm, at_budget, compete, fixed, lines
 from benchmarks.paper.execution import Execution, everything, plan
 from benchmarks.paper.intervals import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Statement, less, verdict
 from benchmarks.paper.keys import key
@@ -478,9 +478,10 @@ def test_the_frontier_names_what_nothing_beats_in_cost_and_error() -> None:
     all_of_them = [
         series("SGD", (10, 0.5)), series("SAM", (20, 0.9)), series("cheap and good", (10, 0.4), (20, 0.8)),
         series("dear and best", (20, 0.3)), series("dear and no better", (20, 0.4)), series("as dear", (20.3, 0.31)),
+        series("hardly cheaper", (19.8, 0.305)), series("a twin of the best", (20, 0.3)),
     ]  # fmt: skip
     quiet = {one.name for one in frontier.outlined(all_of_them) if one.quiet}
-    assert quiet == {"dear and no better", "as dear"}
+    assert quiet == {"dear and no better", "as dear", "hardly cheaper"}
     assert frontier.ceiling(all_of_them, "SGD") == pytest.approx(0.75)
 
 
@@ -495,6 +496,11 @@ def test_a_radius_is_carried_over_in_the_units_of_its_row() -> None:
         assert way.at(base, 0.0).row is None
     names = {name for name, way in transfer.WAYS.items() if way.options or way.changes or way.row_name != "SAM"}
     assert names == transfer.WAYS.keys() - {transfer.REFERENCE}
+
+
+def test_a_setting_at_an_end_of_its_grid_is_marked() -> None:
+    one = arm("SAM", [0.1, 0.2, 0.4], lambda rho: TINY.but(row=row("SAM", rho=rho)))
+    assert [one.setting(candidate) for candidate in one.candidates] == ["0.1*", "0.2", "0.4*"]
 
 
 def test_a_quick_look_does_not_write_over_results() -> None:

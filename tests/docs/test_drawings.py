@@ -1,6 +1,5 @@
 """The pictures of docs/idea.md: what is drawn is the highest there is, and what is committed is what is drawn."""
 
-import importlib.util
 from math import inf
 from pathlib import Path
 from types import ModuleType
@@ -9,17 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+from tests.scripts import DOCS, script
 
 
 @pytest.fixture(scope="module")
 def drawings() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("drawings", DOCS / "drawings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("drawings")
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, inf])

@@ -46,10 +46,8 @@ def test_a_broken_example_is_seen(tmp_path: Path, indent: str) -> None:
 NOT_RUN = {
     ("the-family.md", "py"),  # the code of the rows, held to family.py by the test of that page
     ("testing.md", "diff"),  # faulty programs
-    (
-        "keras.md",
-        "text",
-    ),  # of libraries that cannot be installed beside these; the pages say so, and run what they compute
+    # of libraries that are not installed here; the pages say so, and run what those compute
+    ("keras.md", "text"),
     ("samsunglabs-asam.md", "text"),
 }
 

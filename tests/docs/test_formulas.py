@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,9 @@ import pytest
 from samfamily import FAMILY, Leaf, State
 from samfamily.reference import sharpness_aware
 from tests.docs.latex import equations, solve
+from tests.scripts import script
+
+THE_FAMILY = script("the_family")
 
 GRADIENT = r"\textgradient"
 """How the left side of the last equation is called once its braces are gone."""
@@ -66,12 +67,7 @@ def gradient(w: Any) -> Any:
 
 
 def formula(name: str) -> str:
-    spec = importlib.util.spec_from_file_location("the_family", Path(__file__).parents[2] / "docs/the_family.py")
-    assert spec is not None
-    assert spec.loader is not None
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
-    text: str = page.read(FAMILY[name]).formula
+    text: str = THE_FAMILY.read(FAMILY[name]).formula
     return text
 
 

@@ -69,8 +69,12 @@ def test_a_second_part_of_the_batch_is_not_left_whole_unasked(m: int) -> None:
         return jnp.mean((x * jnp.sum(w) - y) ** 2)
 
     x, y = jnp.arange(4.0), jnp.arange(4.0) ** 2
-    with pytest.raises(ValueError, match=r"cuts argument 1.*argument 2 .* as many entries.*batch_argnums=\(1, 2\)"):
+    with pytest.raises(ValueError, match=r"cuts argument 1.*\[2\] have as many entries.*batch_argnums=\(1, 2\)"):
         value_and_grad(fit, SAM().sharded(m))(W, x, y)
+    with pytest.raises(ValueError, match=r"\[2, 3\] have as many entries.*batch_argnums=\(1, 2, 3\)"):
+        value_and_grad(lambda w, x, y, z: fit(w, x, y * z), SAM().sharded(m))(W, x, y, y)
+    with pytest.raises(ValueError, match=r"argument \[\] of the loss has no array"):
+        value_and_grad(fit, SAM().sharded(m), batch_argnums=())(W, x, y)
     both, _ = value_and_grad(fit, SAM().sharded(m), batch_argnums=(1, 2))(W, x, y)
     assert float(both) == pytest.approx(float(fit(W, x, y)), rel=1e-6)
     left, _ = value_and_grad(fit, SAM().sharded(1), batch_argnums=1)(W, x, y)

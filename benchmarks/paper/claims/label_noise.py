@@ -29,10 +29,10 @@ def retaught(base: Training, how: Row | None) -> Training:
 
 def mentored(lab: Lab, base: Training) -> Arm:
     """MentorMix with SAM in the place of Mixup: its percentile and its radius to be chosen."""
+    percentiles, radii = zip(*lab.some(MENTORED), strict=True)
     values = {
         base.but(row=row("SAM", rho=r), treatment=Mentor(p)): f"{p:g}, {r:g}"
-        for p, times in lab.some(MENTORED)
-        for r in common.reach(base, [times])
+        for p, r in zip(percentiles, common.reach(base, radii), strict=True)
     }
     return Arm("MentorSAM", tuple(values), values.__getitem__)
 

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -34,14 +35,35 @@ class ThisProcess(Executor):
 
 @contextlib.contextmanager
 def processes(workers: int) -> Iterator[Executor]:
-    """A pool of `workers` new processes of one thread each; work not begun is dropped where this block is left."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=one_thread)
+    """A pool of `workers` new processes of one thread each; work not begun is dropped where this block is left.
+
+    What one of them has compiled in JAX, the others read: they share a folder, for as long as the pool is.
+    """
+    with tempfile.TemporaryDirectory() as compiled, environment(**ONE_THREAD, **shared(compiled)):
+        executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=one_thread)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def shared(folder: str) -> dict[str, str]:
+    """What tells JAX to keep there all that takes it longer than a tenth of a second to compile."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+@contextlib.contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """These variables as they are given, for this process's children, and afterwards as they were."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        yield executor
+        yield
     finally:
-        executor.shutdown(cancel_futures=True)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

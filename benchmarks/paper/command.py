@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.arguments import BACKENDS, folder, positive_integer
 from benchmarks.paper.claims import CLAIMS, USUAL
-from benchmarks.paper.execution import Execution, duration, estimate, plan
+from benchmarks.paper.execution import Execution, duration, estimates, plan
 from benchmarks.paper.lab import Lab
 from benchmarks.paper.page import what_was_run, write
 from benchmarks.paper.store import Store
@@ -89,5 +89,5 @@ def tell(lab: Lab, letters: Sequence[str], store: Store, workers: int, console: 
     for group in (*([letter] for letter in letters), letters):
         works = plan([CLAIMS[letter] for letter in group], lab, store)
         left = [work for work in works if work not in store]
-        time = duration(sum(map(estimate, left)) / workers)
+        time = duration(estimates(left) / workers)
         console.print(f"{''.join(group)}: {len(works)} pieces of work, {len(left)} left, {time}", highlight=False)

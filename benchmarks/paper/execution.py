@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,23 @@ from benchmarks.pool import each
 SECONDS = {"cnn": 0.0011, "mlp": 0.0004, "transformer": 0.006}
 """For a gradient of a batch in JAX, on one core of a laptop; PyTorch takes some three times as long."""
 SLOWER = {"jax": 1.0, "torch": 3.0}
-STARTING = 1.5
-"""Seconds before the first step: compiling, where no other training of the process has."""
+STARTING = 0.2
+"""Seconds before the first step."""
+COMPILING = 5.0
+"""Seconds that the first of a kind takes besides."""
 
 
 def estimate(work: Work) -> float:
-    """How long this takes, in seconds of one core."""
+    """How long this takes, in seconds of one core, what is compiled aside."""
     training = work.training if isinstance(work, Measurement) else work
     seconds = SECONDS[training.network] * SLOWER[training.backend] * training.recipe.batch_size / 128
     return STARTING + seconds * work.own_evaluations * spread(training)
+
+
+def estimates(works: Iterable[Work]) -> float:
+    """How long all of this takes, in seconds of one core."""
+    works = list(works)
+    return sum(map(estimate, works)) + COMPILING * len({work.kind for work in works})
 
 
 def spread(training: Training) -> float:
@@ -94,11 +102,12 @@ class Execution:
     def __init__(self, store: Store, executor: Executor, workers: int, console: Console) -> None:
         self.store, self.executor, self.workers, self.console = store, executor, workers, console
         self.begin, self.done, self.total = time.perf_counter(), 0.0, 0.0
+        self.kinds: set[Hashable] = set()
 
     def carry_out(self, claims: Sequence[Claim], lab: Lab) -> list[Any]:
         """Do all that these claims ask for and is not done; return what each claim's judge needs."""
         planned = plan(claims, lab, self.store)
-        self.total = sum(estimate(work) for work in planned if work not in self.store)
+        self.total = estimates(work for work in planned if work not in self.store)
         finished = sum(work in self.store for work in planned)
         self.console.print(
             f"{len(planned)} pieces of work, {finished} of them done before; about "
@@ -108,14 +117,14 @@ class Execution:
         return everything(claims, lab, self.finish, self.store)
 
     def finish(self, works: Iterable[Work]) -> None:
-        """Do what of this is not done, what is needed first, and of that the costliest."""
+        """Do what of this is not done, what is needed first."""
         missing = [work for work in closure(works) if work not in self.store]
         while missing:
             ready = [work for work in missing if all(needed in self.store for needed in work.needs)]
-            ready.sort(key=estimate, reverse=True)
-            tasks = [(str(self.store.folder), work) for work in ready]
+            tasks = [(str(self.store.folder), work) for work in ordered(ready)]
             for number, ((_, work), _) in enumerate(each(self.executor, do, tasks), 1):
-                self.done += estimate(work)
+                self.done += estimate(work) if work.kind in self.kinds else estimates([work])
+                self.kinds.add(work.kind)
                 self.tell(f"{number}/{len(ready)}", work)
             missing = [work for work in missing if work not in self.store]
 
@@ -127,6 +136,15 @@ class Execution:
         self.console.print(
             f"{share:3.0f} %, {duration(left)} left, {count}: {work}", highlight=False, soft_wrap=True, markup=False
         )
+
+
+def ordered(works: Sequence[Work]) -> list[Work]:
+    """The costliest first; but before all others one of each kind, which compiles what they find compiled."""
+    falling = sorted(works, key=estimate, reverse=True)
+    first: dict[Hashable, Work] = {}
+    for work in falling:
+        first.setdefault(work.kind, work)
+    return [*first.values(), *(work for work in falling if work is not first[work.kind])]
 
 
 def do(task: tuple[str, Work]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,6 +49,11 @@ class Measurement:
     def needs(self) -> tuple[Training, ...]:
         """What must be finished before."""
         return (self.training,)
+
+    @property
+    def kind(self) -> Hashable:
+        """What measurements have in common that compile to the same."""
+        return self.instrument, self.training.backend, self.training.network, self.training.recipe.data
 
     @property
     def own_evaluations(self) -> float:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -101,6 +102,14 @@ class Training:
     def needs(self) -> tuple[Training, ...]:
         """What must be finished before."""
         return tuple(parent for parent in (self.labels_from, self.weights_from) if parent is not None)
+
+    @property
+    def kind(self) -> Hashable:
+        """What trainings have in common that compile to the same: all but numbers that a step is given."""
+        variant = None if self.row is None else self.row.variant().with_rho(1.0)
+        at_once = self.treatment.forwards == 0
+        shapes = self.recipe.data, self.recipe.batch_size, self.steps_per_epoch if at_once else 1
+        return self.backend, self.network, self.optimizer, variant, shapes
 
     @property
     def evaluations_per_step(self) -> float:

@@ -27,7 +27,7 @@ from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import CLAIMS, frontier, transfer
 from benchmarks.paper.command import chosen
 from benchmarks.paper.contest import arm, at_budget, compete, fixed, lines
-from benchmarks.paper.execution import Execution, everything, plan
+from benchmarks.paper.execution import COMPILING, Execution, estimate, estimates, everything, ordered, plan
 from benchmarks.paper.intervals import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Statement, less, verdict
 from benchmarks.paper.keys import key
 from benchmarks.paper.lab import Asking, Lab, Results, best
@@ -528,6 +528,34 @@ def test_the_plan_is_known_before_anything_is_done_and_each_piece_is_there_once(
     for letters in (["a"], ["a", "g"]):
         found = plan([CLAIMS[letter] for letter in letters], LAB, Store(tmp_path))
         assert len({key(work) for work in found}) == len(found)
+
+
+def test_one_of_each_kind_is_done_before_all_others_and_of_them_the_costliest_first() -> None:
+    short, long, larger = TINY, TINY.but(epochs=3), TINY.but(row=row("SAM", rho=0.1))
+    works: list[Any] = [
+        short,
+        larger,
+        TINY.but(row=row("SAM", rho=0.2), epochs=2),
+        long,
+        Measurement(short, Spectrum()),
+    ]
+    found = ordered(works)
+    assert len({work.kind for work in works}) == len({work.kind for work in found[:3]}) == 3
+    assert sorted(map(key, found)) == sorted(map(key, works))
+    for part in (found[:3], found[3:]):
+        assert [estimate(work) for work in part] == sorted(map(estimate, part), reverse=True)
+    assert estimates(works) == pytest.approx(sum(map(estimate, works)) + 3 * COMPILING)
+
+
+def test_a_kind_is_what_compiles_to_the_same() -> None:
+    sam = TINY.but(row=row("SAM", rho=0.1))
+    same = [sam.but(row=row("SAM", rho=0.2)), sam.but(learning_rate=0.3), sam.but(seed=3), sam.but(epochs=9)]
+    rows = [None, row("SAM", rho=0.1, p=1.0), row("SAM", rho=0.1, m=4)]
+    changes: dict[str, Any] = {"network": "cnn", "batch_size": 32, "data": "mnist1d", "optimizer": "Lion",
+                               "validation": True, "treatment": Mentor(0.5), "backend": "jax"}  # fmt: skip
+    other = [sam.but(row=one) for one in rows] + [sam.but(**{name: value}) for name, value in changes.items()]
+    assert {one.kind for one in same} == {sam.kind}
+    assert len({sam.kind, *(one.kind for one in other)}) == 1 + len(other)
 
 
 def test_letters_choose_claims() -> None:

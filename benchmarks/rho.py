@@ -73,7 +73,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise SystemExit(f"rho: {error}") from error
     search(radii)
     console.print(markdown(HEADINGS, table(search)), highlight=False, markup=False, soft_wrap=True)
-    whole = len(radii) * arguments.steps * arguments.seeds
+    whole = (len(radii) * arguments.steps + sum(search.base_lengths)) * arguments.seeds
     console.print(f"{search.trained} steps; all radii to the end with all seeds would be {whole}.", highlight=False)
     console.print(" ".join(search.advice()), highlight=False, markup=False, soft_wrap=True)
     return 0

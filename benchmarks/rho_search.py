@@ -3,6 +3,9 @@
 A radius that is far off shows it early, so every radius trains for a ninth of the steps with one seed, the best four
 for a third with two, the best two to the end with all (successive halving: Jamieson and Talwalkar, arXiv 1502.07943).
 Each training begins anew, since schedules depend on its length. A radius that ends at the edge of the grid extends it.
+
+The base optimizer trains for as many steps and, where the row takes more than one gradient a step, also for so many
+more as take as many gradients; radii are compared with the better of the two.
 """
 
 from __future__ import annotations
@@ -83,7 +86,8 @@ class Search:
                 self._train(rho, steps, min(seeds or self.seeds, self.seeds))
             if survivors is not None:
                 alive = sorted(sorted(alive, key=lambda rho: self.mean(rho, steps))[:survivors])
-        self._train(0.0, self.steps, self.seeds)
+        for steps in self.base_lengths:
+            self._train(0.0, steps, self.seeds)
         grid = sorted(radii)
         for _ in range(EXTENSIONS):
             if self.best == grid[0]:
@@ -99,9 +103,20 @@ class Search:
         scores = [trial.score for trial in self.trials[rho, steps]]
         return float(np.mean(scores)) if all(map(math.isfinite, scores)) else math.inf
 
+    @property
+    def base_lengths(self) -> tuple[int, ...]:
+        """How many steps the base optimizer trains for: as many as a radius, and as many as take as many gradients."""
+        variant = self.build(1.0)
+        products = 2 * variant.hessian_vector_products_per_step
+        return tuple(sorted({self.steps, round(self.steps * (variant.gradients_per_step + products))}))
+
+    def length(self, rho: float) -> int:
+        """The steps of a whole training; without a radius, of the better one."""
+        return self.steps if rho > 0 else min(self.base_lengths, key=lambda steps: self.mean(0.0, steps))
+
     def diverged(self, rho: float) -> bool:
         """Whether a whole training did."""
-        return math.isinf(self.mean(rho, self.steps))
+        return math.isinf(self.mean(rho, self.length(rho)))
 
     @property
     def finished(self) -> list[float]:
@@ -120,7 +135,7 @@ class Search:
 
     def gain(self, rho: float, other: float = 0.0) -> Interval:
         """The difference of scores to those of another radius, paired by seed, with its 95 % interval."""
-        pairs = zip(self.trials[rho, self.steps], self.trials[other, self.steps], strict=True)
+        pairs = zip(*(self.trials[one, self.length(one)] for one in (rho, other)), strict=True)
         return Interval.of([ours.score - theirs.score for ours, theirs in pairs])
 
     def advice(self) -> list[str]:
@@ -155,7 +170,8 @@ class Search:
         if gain.verdict == "rises":
             return f"Take rho = 0: the best radius, {best:g}, scores higher than it, by {gain}."
         told = "lower than without" if gain.verdict == "falls" else "which may be chance: try more --seeds"
-        return f"Take rho = {best:g}: its score less that at rho = 0 is {gain}, {told}."
+        base = f"rho = 0, whose better training is that of {self.length(0.0)} steps"
+        return f"Take rho = {best:g}: its score less that at {base}, is {gain}, {told}."
 
     def _train(self, rho: float, steps: int, seeds: int) -> None:
         trials = self.trials.setdefault((rho, steps), [])

@@ -18,9 +18,9 @@ from samfamily import Variant
 
 OPS = Ops(
     relu=jax.nn.relu,
-    softmax=jax.nn.softmax,
+    softmax=functools.partial(jax.nn.softmax, axis=-2),
     pad=lambda x, n: jnp.pad(x, ((0, 0), (n, n), (0, 0))),
-    concatenate=lambda xs: jnp.concatenate(xs, axis=-1),
+    concatenate=jnp.concatenate,
 )
 
 

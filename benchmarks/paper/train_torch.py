@@ -16,9 +16,9 @@ from samfamily_torch import Landscape, SharpnessAware
 
 OPS = Ops(
     relu=functional.relu,
-    softmax=functools.partial(functional.softmax, dim=-1),
+    softmax=functools.partial(functional.softmax, dim=-2),
     pad=lambda x, n: functional.pad(x, (0, 0, n, n)),
-    concatenate=lambda xs: torch.cat(list(xs), dim=-1),
+    concatenate=lambda xs: torch.cat(list(xs)),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.rho_search import Search
-from samfamily import ESAM, SAM, Variant
+from samfamily import ESAM, MSAM, SAM, Variant
 
 
 def radius(variant: Variant) -> float:
@@ -48,7 +48,7 @@ def test_a_best_radius_outside_of_the_grid_is_gone_after(best: float) -> None:
 
 
 def test_it_stops_early() -> None:
-    """Nine radii for a ninth, four for a third with two seeds, two and the base optimizer to the end with three."""
+    """Nine radii for a ninth, four for a third with two seeds, two to the end with three; the base at both lengths."""
     calls: list[tuple[float, int, int]] = []
 
     def train(variant: Variant, steps: int, seed: int) -> float:
@@ -56,9 +56,9 @@ def test_it_stops_early() -> None:
         return valley(GRID[4])(variant, steps, seed)
 
     search = searched(train)
-    assert search.trained == sum(steps for _, steps, _ in calls) == 9 * 100 + 4 * 2 * 300 + 3 * 3 * 900
+    assert search.trained == sum(steps for _, steps, _ in calls) == 9 * 100 + 4 * 2 * 300 + 3 * (3 * 900 + 1800)
     assert len(set(calls)) == len(calls)  # nothing is done twice
-    assert search.trained < 0.5 * len(GRID) * 3 * 900
+    assert search.trained < 0.6 * 3 * (len(GRID) * 900 + 900 + 1800)
 
 
 def test_a_gain_is_told_and_noise_is_not() -> None:
@@ -77,6 +77,23 @@ def test_no_radius_is_recommended_where_none_helps() -> None:
         return 0.1 + 0.001 * seed if radius(variant) == 0 else 0.5 + valley(GRID[4], noise=0.001)(variant, steps, seed)
 
     assert searched(train).advice()[0].startswith("Take rho = 0: the best radius, 0.05, scores higher")
+
+
+@pytest.mark.parametrize("best_length", [900, 1800])
+def test_radii_are_compared_with_the_better_of_as_many_steps_and_as_many_gradients(best_length: int) -> None:
+    def train(variant: Variant, steps: int, seed: int) -> float:
+        if radius(variant) > 0:
+            return 0.5 + 0.001 * seed + valley(GRID[4])(variant, steps, seed)
+        return (0.1 if steps == best_length else 0.9) + 0.001 * seed
+
+    search = searched(train)
+    assert search.length(0.0) == best_length
+    assert "Take rho = 0" in search.advice()[0]
+    assert {steps for rho, steps in search.trials if rho == 0} == {900, 1800}
+
+
+def test_a_row_of_one_gradient_a_step_is_compared_at_one_length() -> None:
+    assert Search(lambda *_: 1.0, MSAM, 9, 1)([0.3]).base_lengths == (9,)
 
 
 def test_a_radius_is_recommended_where_the_base_optimizer_diverges() -> None:

@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	    echo "setup: name another one, as in: make setup PYTHON=python3.11"; exit 1; } >&2
 	@echo "setup: creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
-	@echo "setup: installing samfamily and both frameworks (about 1.5 GB, a minute or two)"
+	@echo "setup: installing samfamily and both frameworks (1.5 GB, a minute or two; more where pip takes a CUDA build of PyTorch)"
 	@$(INSTALL) pip hatchling
 	@$(INSTALL) --no-build-isolation --editable '.[all]' --group benchmarks
 	@touch $@
@@ -45,7 +45,7 @@ report: $(READY)  ## train, measure, and write the report into report/
 	@$(BIN)/python -m benchmarks report $(ARGS)
 
 test: setup  ## run the tests; HYPOTHESIS_PROFILE=dev (default), ci or thorough says how many examples
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 mutants: setup  ## test the tests: change the core in one place at a time, and see whether one fails (half an hour)
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -45,7 +45,7 @@ def canvas(
         from matplotlib.axes import Axes
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ImportError("pictures are drawn by matplotlib: pip install 'samfamily[pictures]'") from error
+        raise ImportError("pictures are drawn by matplotlib, which is not installed: pip install matplotlib") from error
     if given is None:
         figure = Figure(size, dpi=150, layout="constrained")
         shape = (1, panels) if across else (panels, 1)

@@ -4,8 +4,8 @@ A row takes its paper's symbols as keywords and returns a `Variant`; `FAMILY` li
 \(g = \nabla L(w)\), \(\hat g = g/\lVert g\rVert\), \(\hat\epsilon\) is the perturbation and
 \(h = \nabla L(w + \hat\epsilon)\).  rho is a number of at least 0 or a schedule `step -> rho`, in the units of the
 ball: of the weights, but for ASAM's.  A value out of its range raises ValueError, and what is no number TypeError, each
-naming the value and the remedy.  Any row works in any ball, `row.within(Ball(p=..., metric=...))`, and sharded,
-`row.sharded(m)`.
+naming the value and the remedy.  Any row works in any ball, `row.within(Ball(p=..., metric=...))`, but for the
+second-order term's p = 2; and sharded, `row.sharded(m)`, but for SSAMD.
 """
 
 from __future__ import annotations
@@ -199,7 +199,8 @@ def SAMON(rho: Rho = 0.5, eta: float = 0.01, p: float = 2, size: Size | None = e
        \text{gradient} = h $$
 
     Mueller, Vlaar, Rolnick, Hein, NeurIPS 2023, arXiv 2306.04226.  The norm is over the perturbed leaves alone.
-    Adapters tell those leaves by module type.  With `size=None` the metric there is the identity.
+    PyTorch tells those leaves by module type: pass `model=`; equinox and nnx likewise, and for other trees in JAX give
+    `normalisation=`.  With `size=None` the metric there is the identity.
 
     Reduces to ASAM where every leaf belongs to a normalisation layer.
 
@@ -297,9 +298,9 @@ def GSAM(rho: Rho = 0.05, alpha: float = 0.4, minimize_fp: bool = True) -> Varia
     $$ \text{gradient} = h - \alpha\,(g - \langle g, \hat h\rangle\,\hat h) $$
 
     Zhuang, Gong, Yuan, Cui, Adam, Dvornek, Tatikonda, Duncan, Liu, ICLR 2022, arXiv 2203.08065.  With
-    `minimize_fp=False` the loss itself is lowered, \(g + \alpha\,(h - \langle h, \hat g\rangle\,\hat g)\).  The paper
-    ties rho to the learning
-    rate: `GSAM(rho=samfamily.Tied(lr, ...))`.
+    `minimize_fp=False` the loss itself is lowered, \(g + \alpha\,(h - \langle h, \hat g\rangle\,\hat g)\).  The default
+    alpha is the paper's for ViTs; for ResNets it took 0.005 to 0.01.  The paper ties rho to the learning rate:
+    `GSAM(rho=samfamily.Tied(lr, lr_max=3e-3, rho_max=0.6, lr_min=3e-5, rho_min=0.1))`, `lr` a function of the step.
 
     Reduces to SAM at alpha = 0.
 

@@ -197,9 +197,10 @@ class Thresholded(Radius):
 class Tied:
     r"""A schedule of rho that follows the learning rate's, as in GSAM (Zhuang et al., arXiv 2203.08065).
 
-    $$ \rho_t = \rho_{\min} + (\rho_{\max} - \rho_{\min})\,\frac{\eta_t - \eta_{\min}}{\eta_{\max} - \eta_{\min}} $$
+    $$ \rho_t = \max\Bigl(0,\; \rho_{\min} + (\rho_{\max} - \rho_{\min})\,
+       \frac{\eta_t - \eta_{\min}}{\eta_{\max} - \eta_{\min}}\Bigr) $$
 
-    It is not clamped: below \(\eta_{\min}\), as in a warm-up, rho is below \(\rho_{\min}\).
+    Below \(\eta_{\min}\), as in a warm-up, rho is below \(\rho_{\min}\), but never below 0.
 
     Attributes:
         lr: the learning rate's schedule, `step -> lr`.
@@ -229,9 +230,9 @@ class Tied:
 
     def __call__(self, step: Scalar) -> Scalar:
         r"""Return \(\rho_t\)."""
-        return self.rho_min + (self.rho_max - self.rho_min) * (self.lr(step) - self.lr_min) / (
-            self.lr_max - self.lr_min
-        )
+        share = (self.lr(step) - self.lr_min) / (self.lr_max - self.lr_min)
+        rho = self.rho_min + (self.rho_max - self.rho_min) * share
+        return (rho + abs(rho)) / 2
 
 
 def is_zero(rho: Any) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from samfamily import noise
+from samfamily.krylov import random
 from samfamily.landscape import Landscape
 from samfamily.metric import filterwise
 from samfamily.space import Array, Leaf, Vec
@@ -96,7 +96,7 @@ def filter_normalised(w: Vec, seed: int = 0) -> Vec:
             "no leaf of the weights has filters, since none outside of normalisation layers has two axes: give the "
             "weights as matrices, or slice along the gradient or an eigenvector"
         )
-    drawn, weights = noise.normal(w, seed, 0), w.collapse()
+    drawn, weights = random(w, seed, 0), w.collapse()
     leaves = zip(w.space.leaves, drawn.leaves, weights, strict=True)
     return Vec(w.space, tuple(_resized(leaf, z, x) if _has_filters(leaf, x) else 0 * x for leaf, z, x in leaves))
 

@@ -181,7 +181,7 @@ class Follow:
             step = run.drive(variant.program(w, known))
             seen = run.seen
             assert seen is not None, "every program asks for a gradient"
-            outcome = Outcome(step, seen.loss, seen.last_loss, seen.gradients)
+            outcome = Outcome(step, seen.loss, seen.last_loss, jnp.asarray(seen.gradients, float))
             return devices.settle(jax.tree.map(plain, outcome)), AUX[self.aux](seen.aux, seen.last_aux)
 
         if count == 1 and devices.count == 1:

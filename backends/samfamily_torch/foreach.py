@@ -30,6 +30,18 @@ def whole(a: Tensor) -> Tensor:
     return cast("Any", a).full_tensor() if hasattr(a, "full_tensor") else a
 
 
+def spread_like(a: Tensor, like: Tensor) -> Tensor:
+    """Return a whole tensor that all processes have as `like` is spread over them; as it is where that is not."""
+    if not hasattr(like, "device_mesh"):
+        return a
+    from torch.distributed.tensor import DTensor, Replicate
+
+    spread: Any = like
+    mesh = spread.device_mesh
+    copies: Any = DTensor.from_local(a, mesh, [Replicate()] * mesh.ndim)
+    return cast("Tensor", copies.redistribute(placements=spread.placements))
+
+
 def beyond(a: Scalar, leaves: Tensors) -> bool:
     """Tell whether a scalar may be out of a leaf's range where a u is not, as rho / n of a tiny gradient is."""
     if isinstance(a, Tensor):

@@ -89,7 +89,8 @@ def inner_gap(
         return call(lambda: closure(*batch), live), live.bring_gradients_home()
 
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        devices = {p.device for p in parameters if p.device.type == "cuda"}
+        with torch.no_grad(), torch.random.fork_rng(devices):
             return drive(measure(variant, live.w, beta, Effort(iterations, restarts, 1e-6, seed)), answer)
     finally:
         live.abandon()

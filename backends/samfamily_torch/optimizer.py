@@ -8,11 +8,13 @@ is suspended between two requests, the closure, the two-step and the context-man
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial, reduce
 from math import nan
 from operator import is_not
 from typing import Any, Literal, NamedTuple
 from warnings import warn
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -35,14 +37,18 @@ from samfamily_torch.precision import (
     decides_by_itself,
     loss_scale,
     refuse_scaler_step,
+    refuse_unscaled,
     step_if,
     step_through,
     tell_overflow,
 )
 from samfamily_torch.ranks import Ranks
-from samfamily_torch.run import NotFiniteError, Outcome, Run
+from samfamily_torch.run import NotFiniteError, Outcome, Run, all_finite
 from samfamily_torch.scene import Scene, Stage
 from samfamily_torch.space import TorchSpace
+
+OFFERED: WeakKeyDictionary[torch.optim.Optimizer, float] = WeakKeyDictionary()
+"""The rho that stands in a base optimizer's groups because a wrapper put it there, and not the user."""
 
 
 class Figures(NamedTuple):
@@ -74,7 +80,8 @@ class SharpnessAware(ManualLoop):
             statistics) are those of the pass at w.  Variants that ask for names need it, or a `base` built from
             `model.named_parameters()`.
         on_nonfinite: what to do where a loss or gradient is inf or NaN, in any pass: `"skip"` the step, so that
-            weights, buffers and all states stay as they were and `info.skipped` counts it, or `"raise"`.
+            weights, buffers and all states stay as they were and `info.skipped` counts it, or `"raise"`.  (In a manual
+            loop the pass at w is over before the optimizer hears of it, and its buffers stay.)
         replay_random: whether all passes of a step see the same random numbers, dropout's masks among them; those that
             the pass at w left are what follows.  Only where a closure is given.
 
@@ -199,7 +206,7 @@ class SharpnessAware(ManualLoop):
 
         Raises:
             RuntimeError: neither a closure nor a step to finish, or a closure in the middle of a manual step; called
-                by `scaler.step`.
+                by `scaler.step`, or after `scaler.unscale_(optimizer)`.
             TypeError: the closure returned no loss.
             FloatingPointError: a loss or gradient is not finite, and `on_nonfinite="raise"`.
             ValueError: `m` does not divide the batch, or there is no batch to shard.
@@ -225,17 +232,14 @@ class SharpnessAware(ManualLoop):
         ranks, m = self._ranks, variant.m
         none = f"a variant with m = {m} shards the batch, and there is none: call step(closure, batch=(x, y))"
         examples = 0 if m is None else examples_in(tuple(batch), none)
-        if self._replay_random and being_captured_by_cuda(live.parameters):
-            raise RuntimeError(
-                "a step is being captured as a CUDA graph, which cannot set the random state back for the second pass: "
-                "pass SharpnessAware(..., replay_random=False); dropout then draws other masks in each pass"
-            )
+        self._refuse_capture(live)
         divided = ranks.division(m, examples)
+        own = ranks.own(divided, variant)
         scale, closure = loss_scale(scaler, live), watching(closure, live)
         scenes: list[Scene] = []
 
         def share(gradient: Vec) -> Vec:
-            return gradient if divided.group == ranks.size else ranks.mean(gradient, divided.group)
+            return ranks.mean(gradient, divided.group) if own else gradient
 
         def shard(here: LiveParameters, before: State, part: tuple[Any, ...], sending: Any = None) -> Outcome:
             scene = Scene(self._stage, devices(live) if self._replay_random else ())
@@ -244,21 +248,32 @@ class SharpnessAware(ManualLoop):
             return run.through(partial(closure, *part), sending)
 
         try:
-            with ranks.apart(divided, live, state) as (here, before):
+            with ranks.apart(live, state) if own else nullcontext((live, state)) as (here, before):
                 buckets = ranks.buckets(variant, divided, here)
                 parts = cut(tuple(batch), divided.shards)
                 outcome = over_shards(parts, partial(shard, here, before), buckets, 1 / scale)
-                outcome = ranks.agreed(outcome, divided, here, live, buckets)
-        except NotFiniteError as error:
-            return self._skip(live, error, scaler)
-        except BaseException:
+                outcome = ranks.agreed(outcome, here, live, buckets) if own else ranks.told(outcome)
+            taken = self._finish(live, outcome, scaler, scale)
+        except BaseException as error:
+            if scenes:
+                scenes[0].abandon()  # the first shard's, who saw the surroundings before all of them
+            if isinstance(error, NotFiniteError):
+                return self._skip(live, error, scaler)
             live.abandon()
             raise
         self._batch = None if m is None else examples * ranks.size
-        scenes[0].abandon_unless(self._finish(live, outcome, scaler, scale))
+        scenes[0].abandon_unless(taken)
         return torch.as_tensor(outcome.loss)
 
     # ------------------------------------------------------------------------------------------- one step's frame
+
+    def _refuse_capture(self, live: LiveParameters) -> None:
+        """Raise where a CUDA graph is recorded that would have to set random numbers back."""
+        if self._replay_random and being_captured_by_cuda(live.parameters):
+            raise RuntimeError(
+                "a step is being captured as a CUDA graph, which cannot set the random state back for the second pass: "
+                "pass SharpnessAware(..., replay_random=False); dropout then draws other masks in each pass"
+            )
 
     def _moves_nothing(self) -> bool:
         """Tell whether learning rates and gradients are all there, and zero."""
@@ -311,13 +326,14 @@ class SharpnessAware(ManualLoop):
 
         Returns whether the step was taken; it is skipped where something turns out not to be finite.
         """
+        refuse_unscaled(scaler, self)
         taken: bool | Tensor = True
         step: Step = outcome.step
         here = isinstance(outcome.finite, float)  # then what is not finite has raised already
-        blind = scaler is None and not self.variant.stateful and step.addend is None and decides_by_itself(self.base)
-        if not here and not blind and not bool(outcome.finite == 1):
-            error = NotFiniteError(outcome.loss, "w or the perturbed point", outcome.gradients)
-            self._skip(live, error, scaler)
+        unread = scaler is None and self._on_nonfinite == "skip"
+        blind = unread and not self.variant.stateful and step.addend is None and decides_by_itself(self.base)
+        if not here and not blind and not bool(all_finite(outcome.finite)):
+            self._skip(live, NotFiniteError(outcome.loss, "w or the perturbed point", outcome.gradients), scaler)
             return False
         rates: dict[int, Any] = {}
         if step.addend is not None:
@@ -327,7 +343,7 @@ class SharpnessAware(ManualLoop):
         state = settled(step.state)  # before the weights move, on which a part of it may lean
         live.put_gradients(scale * step.gradient)
         if blind and isinstance(outcome.finite, Tensor):
-            taken = outcome.finite == 1
+            taken = torch.as_tensor(all_finite(outcome.finite))
             finite = taken.to(torch.float64)
             self._skipped = self._skipped + (1 - finite)
             step_if(finite, self.base)
@@ -373,8 +389,16 @@ class SharpnessAware(ManualLoop):
             )
 
     def _offer_rho(self) -> None:
-        rho = self.variant.radius.rho
-        if isinstance(rho, int | float) and "rho" not in self.defaults:
+        """Put a constant rho into every group that has none of its own, or that of a wrapper before this one."""
+        if "rho" in self.defaults:
+            return
+        rho, before = self.variant.radius.rho, OFFERED.get(self.base)
+        for group in self.param_groups:
+            if before is not None and group.get("rho") == before:
+                del group["rho"]
+        OFFERED.pop(self.base, None)
+        if isinstance(rho, int | float):
+            OFFERED[self.base] = rho
             for group in self.param_groups:
                 group.setdefault("rho", rho)
 
@@ -451,7 +475,11 @@ class SharpnessAware(ManualLoop):
         live = LiveParameters(parameters, TorchSpace(self._describe(parameters)))
         state = unpack(vectors, saved["state"], self.variant.init(live.w))
         base = {key: entry for key, (entry, _) in entries.items() if entry}
+        offered = ["rho" in group for group in self.param_groups]  # not where a schedule rules
         self.base.load_state_dict({**state_dict, "state": base, "param_groups": groups})
+        for group, had in zip(self.param_groups, offered, strict=True):
+            if not had:
+                group.pop("rho", None)
         self._state, self._run = state, None
         self._live, self._remembered = live, parameters
         self._skipped, self._batch, self._info = saved["skipped"], saved["recipe"]["batch"], None

@@ -33,11 +33,34 @@ def loss_scale(scaler: GradScaler | None, live: LiveParameters) -> float | Tenso
 
 
 def step_through(scaler: GradScaler | None, base: torch.optim.Optimizer) -> None:
-    """Step the base optimizer, through the scaler if there is one, which unscales and may skip."""
+    """Step the base optimizer, through the scaler if there is one, which unscales and may skip.
+
+    A fused optimizer unscales within its step; where hooks are called before that, which may clip, they see it done.
+    """
     if scaler is None:
         base.step()
-    else:
-        scaler.step(base)
+        return
+    hooked = bool(base._optimizer_step_pre_hooks)  # noqa: SLF001  there is no public way to ask
+    if hooked and scaler.is_enabled() and not has_unscaled(scaler, base):
+        scaler.unscale_(base)
+    scaler.step(base)
+
+
+def has_unscaled(scaler: GradScaler, optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether `scaler.unscale_(optimizer)` was called since the last `scaler.update()`."""
+    if not scaler.is_enabled():
+        return False
+    state = scaler._per_optimizer_states.get(id(optimizer))  # noqa: SLF001  there is no public way to ask
+    return state is not None and state["stage"].name != "READY"
+
+
+def refuse_unscaled(scaler: GradScaler | None, optimizer: torch.optim.Optimizer) -> None:
+    """Raise where gradients were unscaled that the step unscales, since a scaler divides for each optimizer once."""
+    if scaler is not None and has_unscaled(scaler, optimizer):
+        raise RuntimeError(
+            "scaler.unscale_(optimizer) has divided .grad by the loss scale, and the step does so itself: leave it "
+            "out, and clip in a hook, optimizer.base.register_step_pre_hook(...), which sees unscaled gradients"
+        )
 
 
 def tell_overflow(scaler: GradScaler | None, base: torch.optim.Optimizer, live: LiveParameters) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -78,16 +78,35 @@ class Ranks:
                 f"m = {m} with {others} processes, and the optimizer was not told how they share the model: pass "
                 "SharpnessAware(..., model=DistributedDataParallel(model))"
             )
-        if why := self._wrapper.why_together:
-            raise RuntimeError(f"m = {m} with parameters that are spread over {self.size} processes, and {why}")
         self._check_lengths(examples)
         return division(m, examples, self.size)
 
-    def apart(
-        self, divided: Division, live: LiveParameters, state: State
-    ) -> AbstractContextManager[tuple[LiveParameters, State]]:
-        """Return a context that holds what to run on: weights of this rank's own, where it is divided."""
-        return nullcontext((live, state)) if divided.group == self.size else self._wrapper.apart(live, state)
+    def own(self, divided: Division, variant: Variant) -> bool:
+        """Return whether this rank's passes are its own, and not averaged by the wrapper as they are made.
+
+        So they are where ranks perturb by themselves, and where products with the Hessian are asked for, which no
+        wrapper averages.
+
+        Args:
+            divided: who shares a perturbation.
+            variant: what asks.
+
+        Returns:
+            Whether they are.
+
+        Raises:
+            RuntimeError: they would have to be, and cannot.
+        """
+        products = variant.hessian_vector_products_per_step > 0
+        own = divided.group < self.size or (products and self.size > 1)
+        if own and (why := self._wrapper.why_together):
+            what = f"{variant.name} with Hessian-vector products" if products else f"m = {variant.m}"
+            raise RuntimeError(f"{what} with parameters that are spread over {self.size} processes, and {why}")
+        return own
+
+    def apart(self, live: LiveParameters, state: State) -> AbstractContextManager[tuple[LiveParameters, State]]:
+        """Return a context that holds what to run on: weights of this rank's own."""
+        return self._wrapper.apart(live, state)
 
     def buckets(self, variant: Variant, divided: Division, here: LiveParameters) -> Buckets | None:
         """Return what sends the result while it is made; None where the ranks send it once all is there.
@@ -101,18 +120,12 @@ class Ranks:
         return Buckets(here.parameters, self._wrapper.capacity, self.size, send)
 
     def agreed(
-        self,
-        outcome: Outcome,
-        divided: Division,
-        here: LiveParameters,
-        live: LiveParameters,
-        buckets: Buckets | None = None,
+        self, outcome: Outcome, here: LiveParameters, live: LiveParameters, buckets: Buckets | None = None
     ) -> Outcome:
-        """Return what the ranks' outcomes come to; where the wrapper has averaged every gradient, only numbers differ.
+        """Return what the ranks' outcomes come to, which each has made by itself.
 
         Args:
             outcome: this rank's.
-            divided: who shares a perturbation.
             here: the weights that it was made on.
             live: the optimizer's parameters, which receive a gradient if they did on any rank.
             buckets: what has sent some of the result already.
@@ -120,21 +133,21 @@ class Ranks:
         Returns:
             The mean.
         """
-        if self.size == 1:
-            return outcome
-        if divided.group < self.size:
-            shares = torch.tensor(here.received, dtype=torch.float64)
-            if buckets is None:
-                outcome, shares = self.mean((outcome, shares))
-            else:
-                made = outcome.step.gradient
-                gradient = buckets.mean(made)
-                outcome, shares, changed = self.mean((_with(outcome, None), shares, float(buckets.changed)))
-                self._early = not changed > 0
-                outcome = _with(outcome, gradient if self._early else self.mean(made))
-            # Where this rank has every gradient, nothing needs to be read.
-            live.received = here.received if all(here.received) else (shares > 0).tolist()
-            return self._wrapper.home(outcome, live)
+        shares = torch.tensor(here.received, dtype=torch.float64)
+        if buckets is None:
+            outcome, shares = self.mean((outcome, shares))
+        else:
+            made = outcome.step.gradient
+            gradient = buckets.mean(made)
+            outcome, shares, changed = self.mean((_with(outcome, None), shares, float(buckets.changed)))
+            self._early = not changed > 0
+            outcome = _with(outcome, gradient if self._early else self.mean(made))
+        # Where this rank has every gradient, nothing needs to be read.
+        live.received = here.received if all(here.received) else (shares > 0).tolist()
+        return self._wrapper.home(outcome, live)
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """Return an outcome whose gradient the wrapper has averaged, so that only numbers differ, with their mean."""
         loss, perturbed_loss, finite = self.mean((outcome.loss, outcome.perturbed_loss, outcome.finite))
         return outcome._replace(loss=loss, perturbed_loss=perturbed_loss, finite=finite)
 

@@ -32,6 +32,11 @@ class Outcome(NamedTuple):
     finite: float | Tensor
 
 
+def all_finite(finite: float | Tensor) -> bool | Tensor:
+    """Tell whether a mean of ones and zeros is one; a sum of ones times 1 / 49 misses it by a rounding."""
+    return finite > 1 - 1e-9
+
+
 class NotFiniteError(FloatingPointError):
     """A loss or a gradient that is not finite.
 
@@ -126,10 +131,14 @@ class Run:
         finite = is_finite(gradient.norm(2))
         if loss is not None:
             finite = finite & is_finite(loss)
-        if finite is False and self.alone:
-            raise NotFiniteError(told, where, len(self._losses))
-        self._finite = self._finite & finite
+        self._notice(finite, told, where)
         self._send(gradient)
+
+    def _notice(self, finite: bool | Tensor, loss: Any, where: str) -> None:
+        """Remember whether all was finite so far, or end the run here."""
+        if finite is False and self.alone:
+            raise NotFiniteError(loss, where, len(self._losses))
+        self._finite = self._finite & finite
 
     def through(self, closure: Callable[[], Any], last: AbstractContextManager[None] | None = None) -> Outcome:
         """Run the program to its end, calling `closure` wherever it asks for a gradient.
@@ -148,7 +157,10 @@ class Run:
                 if isinstance(self.request, HessianVector):
                     products = hessian_vector_product(closure, self.live.parameters, self.request.v.collapse())
                     self.scene.after_pass(at_w=False)
-                    self._send(self.share(Vec(self.live.space, tuple(products), self.unscale)))
+                    product = self.share(Vec(self.live.space, tuple(products), self.unscale))
+                    told = self._losses[-1] if self._losses else nan
+                    self._notice(is_finite(product.norm(2)), told, "the point of a Hessian-vector product")
+                    self._send(product)
                 else:
                     self.go()
                     with last if last and len(self._losses) + 1 == self._returned else nullcontext():

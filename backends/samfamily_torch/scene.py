@@ -32,11 +32,12 @@ LARGE = 1 << 16
 
 
 def _unchanged(kept: Kept) -> bool:
-    """Tell whether a buffer surely is as it was: a large one whose version is.
+    """Tell whether a buffer surely is as it was: a large one whose version is, which whoever writes counts.
 
-    Batch normalisation writes its statistics without counting a version, so small buffers are copied in any case.
+    Batch normalisation does not, nor what is written through `.data`; small buffers are copied in any case.
     """
-    return kept.buffer.numel() >= LARGE and kept.buffer._version == kept.version
+    large = kept.buffer.numel() >= LARGE and not isinstance(kept.module, torch.nn.modules.batchnorm._NormBase)  # noqa: SLF001
+    return large and kept.buffer._version == kept.version
 
 
 class View(NamedTuple):

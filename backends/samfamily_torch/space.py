@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from samfamily.space import SMALLEST_NORMAL, Array, Leaf, Leaves, Scalar, Space
-from samfamily_torch.foreach import Tensors, add_into, beyond, read, spacing, two_norm, two_norms, whole
+from samfamily_torch.foreach import Tensors, add_into, beyond, read, spacing, spread_like, two_norm, two_norms, whole
 
 
 class TorchSpace(Space):
@@ -123,7 +123,7 @@ class TorchSpace(Space):
     def normal(self, u: Array, v: Array, like: Array) -> Array:
         """See `Space.normal`."""
         u, v = (x.to(torch.promote_types(like.dtype, torch.float32)) for x in (u, v))
-        return (torch.sqrt(-2 * torch.log(u)) * torch.cos(2 * pi * v)).to(like.dtype)
+        return spread_like((torch.sqrt(-2 * torch.log(u)) * torch.cos(2 * pi * v)).to(like.dtype), like)
 
 
 class Displaced(Sequence[Tensor]):

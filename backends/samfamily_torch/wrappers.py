@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samfamily.program import State, each
 from samfamily.space import Vec
-from samfamily_torch.foreach import whole
+from samfamily_torch.foreach import spread_like, whole
 from samfamily_torch.live import LiveParameters
 from samfamily_torch.space import TorchSpace
 
@@ -131,17 +131,10 @@ class Sharded(Alone):
 
     def home(self, item: T, live: LiveParameters) -> T:
         """See `Alone.home`: each process keeps its part."""
-        from torch.distributed.tensor import DTensor, Replicate
-
-        parameters: Any = live.parameters
-        spread = [p.placements for p in parameters]
+        parameters = tuple(live.parameters)
 
         def part(x: Any) -> Any:
-            if not isinstance(x, Vec):
-                return x
-            copies = [DTensor.from_local(u, self._mesh, [Replicate()] * self._mesh.ndim) for u in x.collapse()]
-            parts = [u.redistribute(placements=placements) for u, placements in zip(copies, spread, strict=True)]
-            return Vec(live.space, tuple(parts))
+            return Vec(live.space, tuple(map(spread_like, x.collapse(), parameters))) if isinstance(x, Vec) else x
 
         found: T = each(part, item)
         return found
@@ -155,7 +148,23 @@ class Sharded(Alone):
 
 
 def wrapper(model: torch.nn.Module | None, parameters: Sequence[Tensor]) -> Alone:
-    """Return how these parameters are spread."""
+    """Return how these parameters are spread.
+
+    Args:
+        model: the model of the optimizer, if it is known.
+        parameters: the optimizer's parameters.
+
+    Returns:
+        The wrapper.
+
+    Raises:
+        TypeError: they are spread by FSDP1, whose parts nobody can tell from whole parameters.
+    """
+    if any(getattr(p, "_fsdp_flattened", False) for p in parameters):
+        raise TypeError(
+            "these parameters are of FullyShardedDataParallel (FSDP1), whose parts no norm and no perturbation can be "
+            "made of: shard the model with torch.distributed.fsdp.fully_shard"
+        )
     if isinstance(model, DistributedDataParallel):
         return Replicated(model)
     if parameters and all(hasattr(p, "device_mesh") for p in parameters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,8 @@ RULE = (
     f"statement is {REPRODUCED} where the whole 95 % interval of the mean over seeds (Student's t) lies on the stated "
     f"side, {NOT_REPRODUCED} where all of it lies on the other side, and {UNDECIDED} where it has the number inside. A "
     f"claim is {NOT_REPRODUCED} if one of its statements is, {REPRODUCED} if all of them are, and else {UNDECIDED}. "
-    "Several statements are judged, so about one in twenty intervals misses by chance."
+    "About one in twenty intervals misses by chance, and nothing is corrected for that: the more statements a claim is "
+    "split into, the likelier that one fails, so their verdicts are counted beside it."
 )
 
 
@@ -55,6 +57,13 @@ def verdict(statements: Sequence[Statement]) -> str:
     if NOT_REPRODUCED in found:
         return NOT_REPRODUCED
     return REPRODUCED if found and set(found) == {REPRODUCED} else UNDECIDED
+
+
+def tally(statements: Sequence[Statement]) -> str:
+    """How many statements have which verdict."""
+    counts = Counter(statement.verdict for statement in statements)
+    told = [f"{counts[which]} {which}" for which in (REPRODUCED, NOT_REPRODUCED, UNDECIDED) if counts[which]]
+    return f"of {len(statements)} statements " + ", ".join(told)
 
 
 def less(text: str, ours: Sequence[float], theirs: Sequence[float]) -> Statement:

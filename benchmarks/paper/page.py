@@ -15,7 +15,7 @@ from benchmarks import provenance
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.claims import common
 from benchmarks.paper.drawing import draw
-from benchmarks.paper.intervals import RULE, Statement, verdict
+from benchmarks.paper.intervals import RULE, Statement, tally, verdict
 from benchmarks.paper.lab import RATES, Lab
 from benchmarks.paper.section import Section, Table
 
@@ -38,7 +38,8 @@ def listed(grid: Sequence[float]) -> str:
 
 METHOD = (
     "SGD has momentum, weight decay and a learning rate that falls to zero along a cosine. The learning rate is "
-    f"everyone's: the one of {listed(RATES)} that is best for SGD on clean labels. Radii are chosen among "
+    f"everyone's: the one of {listed(RATES)} that is best for SGD on clean labels (but in l, where SGD's is chosen "
+    "anew on noisy ones, and in m). Radii are chosen among "
     f"{listed(common.RADII)}, of ASAM among {listed(common.ADAPTIVE_RADII)}, of MSAM among "
     f"{listed(common.MOMENTUM_RADII)}, all doubled for the MLP, but where a page says "
     "otherwise; an asterisk marks a setting at an end of its grid. Every setting in the "
@@ -77,6 +78,7 @@ def header(claim: Claim, section: Section, facts: Mapping[str, str]) -> str:
         "paper": claim.paper,
         "here": section.ours,
         "verdict": verdict(section.statements),
+        "tally": tally(section.statements),
         "command": facts["Command"],
     }
     return "\n".join(
@@ -95,7 +97,11 @@ def summary(out: Path) -> Path:
     """Write the page of verdicts on all claims that have a page; return its path."""
     pages = {page.stem: read_header(page) for page in sorted((out / FOLDER).glob("?.md"))}
     rows = [
-        [f"[{letter}]({FOLDER}/{letter}.md)", told["claim"], told["paper"], told["here"], f"**{told['verdict']}**"]
+        [
+            f"[{letter}]({FOLDER}/{letter}.md)",
+            *(told[name] for name in ("claim", "paper", "here")),
+            f"**{told['verdict']}**, {told['tally']}",
+        ]
         for letter, told in pages.items()
     ]
     commands: dict[str, list[str]] = {}
@@ -121,7 +127,9 @@ def chapter(out: Path, claim: Claim, section: Section) -> list[str]:
     """What stands on a claim's page."""
     text = [f"# {claim.letter}. {claim.title}"]
     text += [f"The paper: {claim.paper}", f"Here: {section.ours}"]
-    text.append(f"Verdict, by [the rule](../{PAGE}#the-rule): **{verdict(section.statements)}**")
+    text.append(
+        f"Verdict, by [the rule](../{PAGE}#the-rule): **{verdict(section.statements)}**, {tally(section.statements)}."
+    )
     text.append(markdown(["statement", "found", "stated", "verdict"], [statement_row(s) for s in section.statements]))
     text += section.notes
     for figure in section.figures:

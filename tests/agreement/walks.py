@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 
@@ -35,4 +36,5 @@ def jax_walk(variant: Variant, steps: int, dtype: str, *, jit: bool = True) -> A
     """Follow the variant through `sharpness_aware`; through the bridge, unsharded, if it adds after the base step."""
     start = {name: x.astype(dtype) for name, x in zip(NAMES, weights(), strict=True)}
     normalisation = {leaf.name: leaf.normalisation for leaf in LEAVES}
-    return walk_jax.walk(jax_loss, start, variant, batches(steps), LR, MOMENTUM, normalisation, jit)[-1]
+    options = walk_jax.QUICK if jit and jax.default_backend() == "cpu" else None
+    return walk_jax.walk(jax_loss, start, variant, batches(steps), LR, MOMENTUM, normalisation, jit, options)[-1]

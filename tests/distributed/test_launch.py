@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.launch import GRACE, free_port, in_processes
+from tests.distributed import launch
+from tests.distributed.launch import free_port, in_processes
 
-HANG = 600.0
+HANG, QUICK = 600.0, 1.0
 
 
 def told(process: int, factor: int) -> int:
@@ -45,11 +46,14 @@ def late(process: int) -> None:
     [
         (one_raises, HANG, "no answer, stopped by signal 9", "ConnectionError: the data went away"),
         (one_dies, HANG, "no answer, stopped by signal 9", "no answer, exit code 3; written last:\nout of memory"),
-        (late, GRACE, "no answer, stopped by signal 9", "no answer, stopped by signal 9"),
+        (late, QUICK, "no answer, stopped by signal 9", "no answer, stopped by signal 9"),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
-def test_it_ends_and_says_why(function: Any, limit: float, first: str, second: str) -> None:
+def test_it_ends_and_says_why(
+    function: Any, limit: float, first: str, second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "GRACE", QUICK)
     others = set(multiprocessing.active_children())  # that tests of other files keep
     begun = time.monotonic()
     one, two = in_processes(function, limit=limit)

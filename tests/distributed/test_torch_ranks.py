@@ -14,6 +14,7 @@ from tests.distributed.walks import (
     MS,
     ROWS,
     STEPS,
+    WHOLE,
     Wrap,
     collectives,
     everything,
@@ -24,6 +25,7 @@ from tests.distributed.walks import (
     replicated,
     sharded,
     walk,
+    whole_batches,
 )
 
 
@@ -59,6 +61,14 @@ def test_four_ranks_in_groups_walk_as_one(wrap: Wrap) -> None:
 def test_ranks_that_share_a_shard_average_each_gradient_and_then_the_result() -> None:
     for rank in in_ranks(order, "SAM", 32, once, replicated, 1, size=4):
         assert rank == ["first layer", "sent", "first layer", "sent", "sent"]
+
+
+@pytest.mark.parametrize("wrap", [replicated, fully_sharded], ids=["DDP", "FSDP2"])
+def test_products_with_the_hessian_and_noise_are_those_of_the_whole_batch(wrap: Wrap) -> None:
+    for rank in in_ranks(whole_batches, wrap):
+        assert not isinstance(rank, str), rank
+        for name, row in WHOLE.items():
+            torch.testing.assert_close(rank[name], walk(row, steps=4), rtol=1e-10, atol=1e-10, msg=name)
 
 
 def test_each_module_may_have_a_mesh_of_its_own() -> None:

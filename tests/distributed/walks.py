@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from samfamily import ASAM, GSAM, SAM, FriendlySAM, LookSAM
+from samfamily import ASAM, GSAM, RSAM, SAM, EigenSAM, FriendlySAM, LookSAM, RandomSmoothing
 from samfamily_torch import SharpnessAware
 
 BATCH, STEPS = 64, 20
@@ -25,6 +25,13 @@ ROWS = {
     "FriendlySAM": FriendlySAM(rho=0.2),
     "LookSAM": LookSAM(rho=0.2, k=3),
 }
+WHOLE = {
+    "second order": SAM(rho=0.2, second_order=True),
+    "EigenSAM": EigenSAM(rho=0.2),
+    "RSAM": RSAM(rho=0.2),
+    "RandomSmoothing": RandomSmoothing(rho=0.2),
+}
+"""Rows that ask for products with the Hessian, which no wrapper averages, or draw noise, of which ranks have parts."""
 MS = [8, 16, 32, None]
 PIECE = 504
 """Bytes: the first layer's weights go alone."""
@@ -160,6 +167,11 @@ def in_groups(rank: int, wrap: Wrap) -> dict[str, Any]:
         for m in MS:
             found[f"{name} {m}"] = walk(sharded(ROWS[name], m), rank, 4, wrap, steps=6)
     return found
+
+
+def whole_batches(rank: int, wrap: Wrap) -> dict[str, Any]:
+    """Without an m."""
+    return {name: walk(row, rank, 2, wrap, steps=4) for name, row in WHOLE.items()}
 
 
 def of_default_meshes(rank: int) -> Any:

@@ -175,6 +175,27 @@ def test_aux_is_that_of_every_shard() -> None:
         assert len(set(np.asarray(alone["key"]).tolist())) == EXAMPLES // m  # a key for every shard
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_every_key_among_the_arguments_is_folded_with_the_shards_number(raw: bool) -> None:
+    """Keys of any shape and anywhere; but not raw ones, which nobody can tell from other integers."""
+    keys = jax.random.PRNGKey(0) if raw else jax.random.split(jax.random.key(0), 3)
+
+    def loss(w: Any, x: Any, *, noise: Any) -> Any:
+        own = noise["keys"][None] if raw else noise["keys"]
+        return jnp.mean((x - w + sum(jax.random.normal(key, w.shape) for key in own)) ** 2)
+
+    w, x, m, rho = jnp.array([0.3, -0.2]), jnp.arange(12.0).reshape(6, 2), 2, 0.1
+    found = jax.jit(value_and_grad(loss, SAM(rho).sharded(m)))(w, x, noise={"keys": keys})
+    by_shard = []
+    for i in range(3):
+        own = keys if raw else jnp.stack([jax.random.fold_in(key, i) for key in keys])
+        f = jax.value_and_grad(lambda w, i=i, own=own: loss(w, x[m * i : m * i + m], noise={"keys": own}))
+        value, g = f(w)
+        by_shard.append((value, f(w + rho * g / jnp.linalg.norm(g))[1]))
+    values, gradients = zip(*by_shard, strict=True)
+    assert distance(found, (sum(values) / 3, sum(gradients) / 3)) < 1e-5
+
+
 def test_rho_may_be_traced_and_parameters_static() -> None:
     def loss(params: Any, batch: Any, key: Any) -> Any:
         assert params["name"] == "net"

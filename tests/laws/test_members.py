@@ -414,9 +414,9 @@ def test_the_first_step_deviates_by_a_known_amount(norm: float, delta: float) ->
 
 @given(st.floats(0.1, 1), st.floats(1, 2), st.floats(0, 1), st.floats(-1, 2))
 def test_a_tied_rho_moves_with_the_learning_rate(low: float, high: float, rho_min: float, share: float) -> None:
-    """As far between its ends as the learning rate is between its own, also beyond them."""
+    """As far between its ends as the learning rate is between its own, also beyond them; but no radius is below 0."""
     tied = Tied(lambda step: low + step * (high + 1 - low), high + 1, 3.0, low, rho_min)
-    assert tied(share) == pytest.approx(rho_min + share * (3.0 - rho_min), abs=1e-12)
+    assert tied(share) == pytest.approx(max(0.0, rho_min + share * (3.0 - rho_min)), abs=1e-12)
 
 
 @given(st.floats(0, 2), st.floats(0.5, 2), st.floats(0, 3))

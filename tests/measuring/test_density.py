@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from samfamily import curvature
-from samfamily.curvature import density, eigenvalues, moments
+from samfamily.curvature import Density, density, eigenvalues, moments
 from samfamily.krylov import orthogonal, random
 from tests.measuring.quadratics import flat, quadratic, rotated
 
@@ -65,6 +65,13 @@ def test_error_bars_cover(k: tuple[int, int]) -> None:
         for (mean, error), exact in ((found.cumulative(x), true), (found.smoothed(centres, 0.6), bumps)):
             inside += list(abs(mean - exact) <= 2.36 * error + 1e-3)  # Student's t with seven degrees of freedom
     assert np.mean(inside) >= 0.8  # shares are skewed where they are those of few eigenvalues
+
+
+def test_errors_are_the_standard_errors_of_a_sample() -> None:
+    """Of two draws, one all below and one all above; kills the mutant that divides by their number."""
+    found = Density((np.array([0.0]), np.array([2.0])), (np.array([1.0]), np.array([1.0])), 2)
+    mean, error = found.cumulative(np.array(1.0))
+    assert (float(mean), float(error)) == (0.5, 0.5)
 
 
 def test_known_ends_are_nodes_of_their_share_and_the_rest_is_nearer() -> None:

@@ -121,7 +121,7 @@ def test_pictures_do_not_load_pyplot() -> None:
 
 def test_without_matplotlib_the_error_tells_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
-    with pytest.raises(ImportError, match=r"pip install 'samfamily\[pictures\]'"):
+    with pytest.raises(ImportError, match="matplotlib, which is not installed: pip install matplotlib"):
         pictures.along(T, slices(1))
 
 

@@ -186,3 +186,11 @@ def test_nothing_to_train() -> None:
     optimizer = SharpnessAware(torch.optim.SGD([frozen], lr=0.1), SAM())
     with pytest.raises(RuntimeError, match="no parameter of the optimizer requires a gradient"):
         optimizer.step(lambda: torch.zeros(()))
+
+
+def test_parameters_of_fsdp1_are_refused() -> None:
+    """Each process would measure its own part, and nothing tells such a part from a whole parameter."""
+    w = torch.nn.Parameter(torch.ones(2))
+    setattr(w, "_fsdp_flattened", True)  # noqa: B010  what FSDP1 marks all its parameters with
+    with pytest.raises(TypeError, match=r"FSDP1.*shard the model with torch.distributed.fsdp.fully_shard"):
+        SharpnessAware(torch.optim.SGD([w], lr=0.1), SAM())

@@ -279,3 +279,64 @@ def test_what_is_no_loss_is_refused(returned: Any, task: Task) -> None:
     with pytest.raises(TypeError, match=r"the closure returned .* it must return the loss"):
         optimizer.step(closure)
     assert same(task.weights(), before)
+
+
+# ------------------------------------------------------------------------- figures that are not read, as on a device
+
+
+def test_a_mean_of_ones_over_any_number_of_shards_is_finite() -> None:
+    one = torch.ones((), dtype=torch.float64)
+    rounded = [n for n in range(1, 1000) if float(n * one * (1 / n)) != 1]
+    assert 49 in rounded  # why it cannot be compared with 1
+    for n in range(1, 1000):
+        assert run.all_finite(n * one * (1 / n))
+        assert not run.all_finite((n - 1) * one * (1 / n))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_forty_nine_shards_step(unread: None, fused: bool) -> None:
+    task = make_task()
+    x, y = torch.randn(49, 4).double(), torch.randn(49, 2).double()
+    optimizer = task.optimizer(SAM(rho=0.1).sharded(1), fused=fused, momentum=0.0)
+    before = task.weights()
+    optimizer.step(task.closure(optimizer), batch=(x, y))
+    assert int(optimizer.info.skipped) == 0
+    assert not same(task.weights(), before)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_not_finite_raises_where_it_shall_though_a_device_could_decide(unread: None, fused: bool) -> None:
+    task = make_task()
+    base = torch.optim.SGD(task.model.parameters(), lr=0.1, fused=fused)
+    optimizer = SharpnessAware(base, SAM(rho=0.1), on_nonfinite="raise")
+    before = task.weights()
+    with pytest.raises(FloatingPointError):
+        optimizer.step(spoiling(task, optimizer, 2, "gradient", nan))
+    assert same(task.weights(), before)
+
+
+def kinked(w: Tensor) -> Tensor:
+    """Loss and gradient are finite everywhere; the second derivative is not at 0."""
+    return (w.abs() ** 1.5).sum()
+
+
+@pytest.mark.parametrize("row", ["second order", "EigenSAM"])
+def test_a_product_with_the_hessian_that_is_not_finite_is_noticed(row: str) -> None:
+    variant = SAM(rho=0.1, second_order=True) if row == "second order" else FAMILY["EigenSAM"]()
+    w = torch.nn.Parameter(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    optimizer = SharpnessAware(torch.optim.SGD([w], lr=0.1), variant)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = kinked(w)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert int(optimizer.info.skipped) == 1
+    assert w.tolist() == [0.0, 1.0]
+    with torch.no_grad():
+        w[0] = 0.5  # negative control: a step like any other
+    optimizer.step(closure)
+    assert int(optimizer.info.skipped) == 1
+    assert w.tolist() != [0.5, 1.0]

@@ -179,3 +179,32 @@ def test_the_authors_asam_leaves_the_biases_euclidean(task: Task, source: str) -
     steps(task, optimizer, 1)
     for x, q, t, g in zip(w, task.visited[1], T, gradient, strict=True):
         torch.testing.assert_close(q, x + 0.5 * t**2 * g / n, rtol=0, atol=1e-14)
+
+
+def test_another_variant_round_the_same_base_has_its_own_rho(task: Task) -> None:
+    """The groups hold what the wrapper before put there, which is not the user's."""
+    base = torch.optim.SGD(task.model.parameters(), lr=0.1)
+    for variant, expected in ((SAM(rho=0.05), 0.05), (ASAM(rho=0.5), 0.5), (SAM(rho=0.1), 0.1)):
+        assert SharpnessAware(base, variant).param_groups[0]["rho"] == expected
+    scheduled = SharpnessAware(base, SAM(rho=lambda step: 0.3 + step))
+    assert "rho" not in base.param_groups[0]
+    scheduled.step(task.closure(scheduled))
+    assert float(scheduled.info.radius) == pytest.approx(0.3)
+
+
+def test_a_rho_of_the_users_outlives_a_wrapper(task: Task) -> None:
+    """Negative control of the test above."""
+    base = torch.optim.SGD(task.model.parameters(), lr=0.1)
+    SharpnessAware(base, SAM(rho=0.05)).param_groups[0]["rho"] = 0.07
+    assert SharpnessAware(base, ASAM(rho=0.5)).param_groups[0]["rho"] == 0.07
+
+
+def test_a_schedule_rules_after_a_checkpoint_of_a_constant_radius(task: Task) -> None:
+    saved = task.optimizer(SAM(rho=0.05)).state_dict()
+    optimizer = task.optimizer(SAM(rho=lambda step: 0.3))
+    optimizer.load_state_dict(saved)
+    optimizer.step(task.closure(optimizer))
+    assert float(optimizer.info.radius) == pytest.approx(0.3)
+    constant = task.optimizer(SAM(rho=0.2))  # negative control: a constant comes back as it was saved
+    constant.load_state_dict(saved)
+    assert constant.param_groups[0]["rho"] == 0.05

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from samfamily_torch import FAMILY, MSAM, SAM, USAM, FriendlySAM, LookSAM, SharpnessAware
-from tests.torch.conftest import Task, make_task, same
+from tests.torch.conftest import Task, make_task, norm, same
 
 SCALE = 2.0**16
 
@@ -241,6 +241,25 @@ def test_a_perturbation_that_arrives_is_not(dtype: torch.dtype, rho: float) -> N
     assert 0.9 < float(optimizer.info.effective_radius) / rho < 1.1
 
 
+@pytest.mark.parametrize(("share", "warns"), [(0.45, True), (0.55, False)])
+def test_the_warning_comes_where_less_than_half_arrives(share: float, warns: bool) -> None:
+    """Of two bfloat16 weights the one at 0 takes all of its entry, and the one at 1 nothing."""
+    near, far = (nn.Parameter(torch.full((1,), x, dtype=torch.bfloat16)) for x in (0.0, 1.0))
+    optimizer = SharpnessAware(torch.optim.SGD([near, far], lr=0.0), SAM(rho=1e-3))
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (share * near.float() + (1 - share**2) ** 0.5 * far.float()).sum()
+        loss.backward()
+        return loss
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        optimizer.step(closure)
+    assert float(optimizer.info.effective_radius) == pytest.approx(share * 1e-3, rel=0.02)
+    assert len(told) == warns
+
+
 def test_a_float32_master_takes_the_whole_perturbation() -> None:
     """The optimizer holds the master; the closure copies it into the bfloat16 model, whose gradient it hands back."""
     master, model = nn.Parameter(torch.full((1000,), 1.0)), torch.full((1000,), 1.0, dtype=torch.bfloat16)
@@ -334,3 +353,49 @@ def test_clipping_belongs_before_the_base_optimizers_step() -> None:
     assert float(torch.cat([x.flatten() for x in moved]).norm()) == pytest.approx(0.01, rel=1e-3)
     went = [a - b for a, b in zip(task.visited[1], task.visited[0], strict=True)]
     assert float(torch.cat([x.flatten() for x in went]).norm()) == pytest.approx(0.1, rel=1e-12)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_hook_that_clips_sees_gradients_without_the_loss_scale(fused: bool, scaled: bool) -> None:
+    """Also that of a fused optimizer, which a scaler else lets unscale within its step."""
+    task, scaler, norms = make_task(), make_scaler(), []
+    optimizer = task.optimizer(SAM(rho=0.1), fused=fused)
+
+    def clip(*_: Any) -> None:
+        norms.append(float(nn.utils.clip_grad_norm_(task.model.parameters(), max_norm=0.01)))
+
+    optimizer.base.register_step_pre_hook(clip)
+    before = task.weights()
+    if scaled:
+        optimizer.step(scaled_closure(task, optimizer, scaler), scaler=scaler)
+    else:
+        optimizer.step(task.closure(optimizer))
+    moved = norm([a - b for a, b in zip(task.weights(), before, strict=True)])
+    assert 0.01 < norms[0] < 10
+    torch.testing.assert_close(float(moved), 0.1 * 0.01, rtol=1e-4, atol=0)
+
+
+def test_gradients_that_were_unscaled_before_the_step_are_refused() -> None:
+    """A scaler divides for each optimizer once, and the step would divide what is divided."""
+    task, scaler = make_task(), make_scaler()
+    optimizer = task.optimizer(SAM(rho=0.1))
+    before = task.weights()
+
+    def by_hand(unscale: Any) -> None:
+        scaler.scale(task.loss()).backward()
+        with optimizer.perturbed(scaler=scaler):
+            scaler.scale(task.loss()).backward()
+        unscale()
+        optimizer.step(scaler=scaler)
+
+    with pytest.raises(RuntimeError, match=r"has divided \.grad by the loss scale, and the step does so itself"):
+        by_hand(lambda: scaler.unscale_(optimizer))
+    assert same(task.weights(), before)
+    scaler.update()
+    by_hand(lambda: None)
+    scaler.update()
+    plain = make_task()
+    sam = plain.optimizer(SAM(rho=0.1))
+    sam.step(plain.closure(sam))
+    torch.testing.assert_close(task.weights(), plain.weights(), rtol=1e-12, atol=0)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -171,6 +172,36 @@ def test_an_exception_brings_buffers_and_random_state_back(fails_at: int) -> Non
     assert passes(model) == 1
 
 
+@pytest.mark.parametrize("trouble", [ConnectionError, FloatingPointError, None])
+@pytest.mark.parametrize("at", [1, 3, 6])  # the first shard at w, the second at w, the third at its perturbed point
+def test_trouble_in_any_shard_brings_back_what_all_shards_before_it_did(trouble: Any, at: int) -> None:
+    """An exception, a loss that is not finite and raised, and one that is skipped."""
+    model, calls = network(), 0
+    how: Any = {"on_nonfinite": "raise"} if trouble is FloatingPointError else {}
+    base = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = SharpnessAware(base, SAM(rho=0.5).sharded(len(X) // 4), model, **how)
+    before, state = buffers(model), torch.get_rng_state()
+
+    def closure(x: Any, y: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        if calls == at and trouble is ConnectionError:
+            raise ConnectionError
+        loss = loss * (float("nan") if calls == at else 1.0)
+        loss.backward()
+        return loss
+
+    with pytest.raises(trouble) if trouble else nullcontext():
+        optimizer.step(closure, batch=(X, Y))
+    assert same(buffers(model), before)
+    assert torch.equal(torch.get_rng_state(), state)
+    calls = at
+    optimizer.step(closure, batch=(X, Y))
+    assert passes(model) > 0
+
+
 def test_an_exception_in_a_manual_loop_brings_buffers_back() -> None:
     model = network()
     optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.5), model)
@@ -239,3 +270,57 @@ def test_buffers_that_do_not_change_are_copied_once() -> None:
     assert [kept.copy.data_ptr() for kept in first.values()] == [
         kept.copy.data_ptr() for kept in optimizer._stage._copies.values()
     ]
+
+
+class Large(nn.Module):
+    """Counts its passes in a large buffer, in place."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(X.shape[1], Y.shape[1])
+        self.register_buffer("seen", torch.zeros(1 << 16))
+
+    def forward(self, x: Any) -> Any:
+        self.seen += 1
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_large_buffers_that_change_are_those_of_the_pass_at_w(lost: bool) -> None:
+    model, calls = Large(), 0
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.5), model)
+
+    def closure() -> Any:
+        nonlocal calls
+        calls += 1
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(X), Y)
+        loss.backward()
+        if lost and calls == 2:
+            raise ConnectionError
+        return loss
+
+    with pytest.raises(ConnectionError) if lost else nullcontext():
+        optimizer.step(closure)
+    assert model.seen.unique().tolist() == [0.0 if lost else 1.0]
+
+
+def test_large_statistics_of_batch_normalisation_move_once() -> None:
+    """They are written without a version."""
+    size = 1 << 16
+    model = nn.Sequential(nn.Linear(1, 1), nn.Flatten(0), nn.Unflatten(0, (2, size)), nn.BatchNorm1d(size)).double()
+    x = torch.randn(2 * size, 1, dtype=torch.float64)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.5), model)
+    once = copy.deepcopy(model)
+    once(x)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = (model(x) ** 3).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert same(buffers(model), buffers(once))

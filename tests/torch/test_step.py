@@ -1,6 +1,6 @@
 """step(closure): what is asked, what comes back, and that the weights come home bitwise."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -154,6 +154,27 @@ def test_a_batch_may_be_nested(task: Task) -> None:
     closure = task.closure(optimizer)
     optimizer.step(lambda batch, flag: closure(batch["x"], batch["y"][0]), batch=({"x": task.x, "y": [task.y]}, True))
     assert len(task.visited) == 4
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    weight: torch.Tensor
+
+
+def test_a_batch_may_be_a_named_tuple_and_hold_what_has_no_examples(task: Task) -> None:
+    """A 0-d tensor goes to every shard as it is; kills the mutants that build the tuple wrongly, or cut the number."""
+    optimizer = task.optimizer(SAM(rho=0.1).sharded(6))
+    seen: list[Pair] = []
+
+    def closure(pair: Pair) -> torch.Tensor:
+        seen.append(pair)
+        optimizer.zero_grad()
+        loss = (task.model(pair.x) ** 2).mean() * pair.weight
+        loss.backward()
+        return loss
+
+    optimizer.step(closure, batch=(Pair(task.x, torch.tensor(0.5)),))
+    assert [(type(pair), len(pair.x), float(pair.weight)) for pair in seen] == [(Pair, 6, 0.5)] * 4
 
 
 def test_a_parameter_without_gradient_is_left_alone() -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from samfamily import ASAM, SAM, LookSAM
+from samfamily import ASAM, SAM, WSAM, LookSAM
 from samfamily_jax import value_and_grad
 from samfamily_jax.bridge import gradient_transformation, within
 from tests.trainers.jax_by_hand import distance, sam
@@ -135,3 +135,44 @@ def test_multi_steps_pays_for_the_second_gradient_at_every_mini_step() -> None:
     jax.effects_barrier()
     assert len(evaluated) == 3
     assert state.gradient_step == 0
+
+
+def test_what_is_added_after_the_base_step_follows_a_schedule() -> None:
+    """Decoupled WSAM, w - eta_t (g + a (h - g)); kills the mutant that looks the rate up a step too late."""
+
+    def rate(step: Any) -> Any:
+        return 0.1 / (1 + step)
+
+    gamma = 0.6
+    found = walk(gradient_transformation(optax.sgd(rate), WSAM(RHO, gamma), rate))
+    expected, f = PARAMS, at(X, Y)
+    for step in range(STEPS):
+        g, h, a = f(expected)[1], sam(f, expected, RHO)[1], gamma / (1 - gamma)
+        move = jax.tree.map(lambda u, v, a=a: u + a * (v - u), g, h)
+        expected = jax.tree.map(lambda w, x, step=step: w - rate(step) * x, expected, move)
+    assert distance(found, expected) < 1e-6
+    assert distance(found, walk(gradient_transformation(optax.sgd(rate), WSAM(RHO, gamma), 0.1))) > 1e-4
+
+
+def test_other_keywords_are_handed_on() -> None:
+    told = []
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        told.append((extra, params))
+        return updates, state
+
+    base = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    tx = gradient_transformation(base, SAM(RHO))
+    f = at(X, Y)
+    tx.update(f(PARAMS)[1], tx.init(PARAMS), PARAMS, value_and_grad_fn=f, value=3.0)
+    assert told[0] == ({"value": 3.0}, PARAMS)
+
+
+def test_what_the_bridge_cannot_do_is_refused() -> None:
+    with pytest.raises(ValueError, match="m = 4 shards the batch, which update has not: use value_and_grad"):
+        gradient_transformation(optax.sgd(0.1), SAM(RHO).sharded(4))
+    with pytest.raises(ValueError, match="pass its learning_rate"):
+        gradient_transformation(optax.sgd(0.1), WSAM(RHO))
+    tx, f = gradient_transformation(optax.sgd(0.1), SAM(RHO)), at(X, Y)
+    with pytest.raises(ValueError, match="update needs the parameters"):
+        tx.update(f(PARAMS)[1], tx.init(PARAMS), value_and_grad_fn=f)

@@ -170,3 +170,23 @@ def test_a_step_that_is_not_finite_leaves_everything_as_it_was() -> None:
     assert float(skipped) == 1
     assert same((other, after), (params, state))
     assert int(step(other, opt_state, after, X)[2].step) == 2
+
+
+@pytest.mark.parametrize("where", ["loss at w", "loss at the perturbed point", "gradient", "nowhere"])
+def test_whatever_is_not_finite_leaves_the_state(where: str) -> None:
+    """The loss at w alone, that at the perturbed point alone, or the gradient of a finite loss; as a control, none."""
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        value = loss_fn(params, x, y)
+        pairs = zip(*map(jax.tree.leaves, (params, PARAMS)), strict=True)
+        moved = jnp.any(jnp.stack([jnp.any(a != b) for a, b in pairs]))
+        if where == "gradient":  # the root of nought has an infinite slope
+            return value + jnp.sqrt(jnp.sum(0.0 * jax.tree.leaves(params)[0] ** 2))
+        spoilt = {"loss at w": ~moved, "loss at the perturbed point": moved, "nowhere": jnp.array(False)}[where]
+        return value + jax.lax.stop_gradient(jnp.where(spoilt, jnp.nan, 0.0))
+
+    sa = sharpness_aware(loss, LookSAM(RHO, k=3))
+    state = sa.init(PARAMS)
+    _, after, info = jax.jit(sa.with_info)(PARAMS, state, X, Y)
+    assert float(info.skipped) == (where != "nowhere")
+    assert same(after, state) == (where != "nowhere")

@@ -138,7 +138,7 @@ NOTE = (
 CLAIM = Claim(
     "m",
     "One radius, carried over by a rule of thumb, is nearly the best elsewhere",
-    "not in the paper, which tunes rho for each of its tasks",
+    "does not ask this: it tunes rho for each of its tasks",
     ask,
     judge,
 )

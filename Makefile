@@ -45,7 +45,7 @@ report: $(READY)  ## train, measure, and write the report into report/
 	@$(BIN)/python -m benchmarks report $(ARGS)
 
 test: setup  ## run the tests; HYPOTHESIS_PROFILE=dev (default), ci or thorough says how many examples
-	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 mutants: setup  ## test the tests: change the core in one place at a time, and see whether one fails (half an hour)
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -16,7 +16,6 @@ os.environ["XLA_FLAGS"] = " ".join(
 # There is a process that tests for each core, and threads that wait for a core cost it time.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # How many examples a property is tried on. No deadlines: the first example of a property pays for its compilation.
@@ -38,21 +37,6 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
-
-
-TOGETHER = {
-    "probes of faults in JAX": ("tests/benchmarks/test_faults_jax", "tests/jax/test_traps"),
-    "ranks": ("tests/distributed/test_torch_", "tests/distributed/test_measuring", "tests/distributed/test_reads"),
-}
-"""What one process makes once for several files: how their names begin."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests go to one process: those of a file, and those of files that share what it makes."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = next((name for name, files in TOGETHER.items() if file.startswith(files)), file)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:

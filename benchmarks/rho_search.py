@@ -170,8 +170,8 @@ class Search:
         if gain.verdict == "rises":
             return f"Take rho = 0: the best radius, {best:g}, scores higher than it, by {gain}."
         told = "lower than without" if gain.verdict == "falls" else "which may be chance: try more --seeds"
-        base = f"rho = 0, whose better training is that of {self.length(0.0)} steps"
-        return f"Take rho = {best:g}: its score less that at {base}, is {gain}, {told}."
+        base = f"rho = 0, trained for {self.length(0.0)} steps,"
+        return f"Take rho = {best:g}: its score less that at {base} is {gain}, {told}."
 
     def _train(self, rho: float, steps: int, seeds: int) -> None:
         trials = self.trials.setdefault((rho, steps), [])

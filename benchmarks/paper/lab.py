@@ -42,6 +42,7 @@ class Lab:
         epochs: of a training, where a claim says nothing else.
         points: of each grid, at most.
         examples: on which is measured, at most.
+        first: the first of the seeds of what is shown.
     """
 
     backend: str = "jax"
@@ -50,6 +51,7 @@ class Lab:
     epochs: int = 50
     points: int = 9
     examples: int = 1024
+    first: int = 0
 
     @property
     def budget(self) -> int:
@@ -67,7 +69,7 @@ class Lab:
 
     def over_seeds(self, training: Training) -> list[Training]:
         """The training with each seed."""
-        return [training.across(seed=seed) for seed in range(self.seeds)]
+        return [training.across(seed=self.first + count) for count in range(self.seeds)]
 
 
 def errors(results: Results, trainings: Sequence[Training]) -> list[float]:

@@ -81,6 +81,7 @@ def contest_table(name: str, title: str, found: Sequence[Line]) -> Table:
         ])  # fmt: skip
         numbers.append({"group": line.group, "name": line.entry.name, "setting": line.entry.setting,
             "gradients_per_step": cost, "seconds": line.seconds, "epochs": epochs[0],
+            "seeds": " ".join(f"{training.seed}" for training in line.entry.equal_epochs),
             **spelled("error_equal_epochs", line.at_epochs, line.epochs), "epochs_at_equal_budget": epochs[1],
             **spelled("error_equal_budget", line.at_budget, line.budget)})  # fmt: skip
     return Table(name, title, headings, rows, numbers)

@@ -1,6 +1,7 @@
 """The claims of `python -m benchmarks paper`: verdicts, pages and letters."""
 
 import argparse
+import csv
 import dataclasses
 from collections.abc import Sequence
 from math import inf
@@ -12,7 +13,7 @@ import pytest
 
 from benchmarks.interval import Interval
 from benchmarks.paper import command, training
-from benchmarks.paper.claims import CLAIMS, frontier, transfer
+from benchmarks.paper.claims import CLAIMS, frontier, label_noise, transfer
 from benchmarks.paper.command import chosen
 from benchmarks.paper.contest import arm
 from benchmarks.paper.execution import everything
@@ -114,6 +115,15 @@ def test_every_claim_has_statements_a_verdict_and_files_that_are_there(
             assert f"({file})" in text
             assert (folder / file).stat().st_size > 100
     assert "nan" not in (folder / "c-noise.csv").read_text(encoding="utf-8")
+
+
+def test_those_that_are_close_have_seeds_that_had_not_been_seen(drawn_page: tuple[Path, list[Section]]) -> None:
+    with (drawn_page[0].parent / "claims" / "c-noise.csv").open(encoding="utf-8") as file:
+        seeds = {(row["group"], row["name"]): tuple(map(int, row["seeds"].split())) for row in csv.DictReader(file)}
+    for (group, name), found in seeds.items():
+        close = name in label_noise.CLOSE and group.endswith("40%")
+        assert found == (tuple(range(6, 18)) if close else (0, 1, 2))
+    assert {name for _, name in seeds} > label_noise.CLOSE == {"SGD", "Mixup", "SAM", "SAM, m = 4"}
 
 
 def test_a_run_of_one_claim_leaves_the_others_as_they_were(drawn_page: tuple[Path, list[Section]]) -> None:

@@ -44,8 +44,9 @@ $(STAMP): $(READY)
 report: $(READY)  ## train, measure, and write the report into report/
 	@$(BIN)/python -m benchmarks report $(ARGS)
 
+# By files, in their order: xdist would begin with the files of many tests, and end with the few that take minutes.
 test: setup  ## run the tests; HYPOTHESIS_PROFILE=dev (default), ci or thorough says how many examples
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 mutants: setup  ## test the tests: change the core in one place at a time, and see whether one fails (half an hour)
 	$(BIN)/python -m tests.mutants $(ARGS)

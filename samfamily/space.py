@@ -140,6 +140,10 @@ class Space(ABC):
     def threshold(self, x: Leaves, k: int) -> Scalar:
         r"""Return the k-th largest \(|x_i|\) over all leaves, \(1 \le k \le n\)."""
 
+    def cumulative(self, mask: Array) -> Array:
+        """Return for each entry of a mask how many are set up to it, itself included; shape as the mask."""
+        return mask.reshape(-1).cumsum(0).reshape(mask.shape)
+
     @abstractmethod
     def counter(self, start: Scalar, like: Array | None) -> Array:
         """Return `start`, `start + 1`, ... for the entries of `like` (for one, where None), on its device.
@@ -241,8 +245,7 @@ class Vec:
         picked = []
         for x in leaves:
             tie = abs(x) == threshold
-            rank = tie.reshape(-1).cumsum(0).reshape(x.shape)
-            picked.append(abs(x) * 0 + ((abs(x) > threshold) | (tie & (rank <= left))))
+            picked.append(abs(x) * 0 + ((abs(x) > threshold) | (tie & (self.space.cumulative(tie) <= left))))
             left = left - tie.sum()
         return Vec(self.space, tuple(picked))
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from tempfile import TemporaryDirectory
 
 # For JAX, before anybody imports it: eight CPU devices, so that what is shared between devices is tested on any
 # machine; and machine code that is made quickly, since most of what a test compiles runs once.  The HLO is the same.
@@ -15,6 +16,10 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # There is a process that tests for each core, and threads that wait for a core cost it time.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+# Examples and benchmarks in processes of their own find what the first of them has generated.
+if "SAMFAMILY_DATA" not in os.environ:
+    _DATA = TemporaryDirectory()  # as long as the process that begins the others
+    os.environ["SAMFAMILY_DATA"] = _DATA.name
 
 from hypothesis import HealthCheck, Phase, settings
 

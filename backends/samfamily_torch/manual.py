@@ -58,6 +58,11 @@ class ManualLoop(torch.optim.Optimizer):
     def _raises(self, scaler: GradScaler | None) -> bool:
         """Whether what is not finite is an error."""
 
+    def _refuse_in_a_step(self, what: str) -> None:
+        """Raise where a manual step is in progress."""
+        if self._run is not None:
+            raise RuntimeError(f"a manual step is in progress: finish it with step() before {what}")
+
     def first_step(self, zero_grad: bool = True, *, scaler: GradScaler | None = None) -> None:
         """Take the gradients out of `.grad` and put the parameters at the perturbed point.
 

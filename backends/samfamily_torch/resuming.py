@@ -18,7 +18,6 @@ from samfamily.space import Leaf
 from samfamily.variant import Variant
 from samfamily_torch.checkpoint import OWN, pack, split, unpack
 from samfamily_torch.live import LiveParameters
-from samfamily_torch.run import Run
 from samfamily_torch.space import TorchSpace
 
 
@@ -32,13 +31,16 @@ class Resumable(torch.optim.Optimizer):
 
     base: torch.optim.Optimizer
     variant: Variant
-    _run: Run | None  # a manual step in progress
     _live: LiveParameters
     _state: State | None
     _remembered: Sequence[Tensor]  # the parameters of `_state`
     _batch: int | None
     _skipped: Any
     _info: StepInfo | None
+
+    @abstractmethod
+    def _refuse_in_a_step(self, what: str) -> None:
+        """Raise where a manual step is in progress."""
 
     @abstractmethod
     def _every_parameter(self) -> list[Tensor]:
@@ -54,8 +56,7 @@ class Resumable(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything, so that copies and pickles are whole: `Optimizer` keeps three entries."""
-        if self._run is not None:
-            raise RuntimeError("a manual step is in progress: finish it with step() before copying")
+        self._refuse_in_a_step("copying")
         # A scheduler wraps the `step` of the one instance that it schedules; a scaler is the last manual step's; and
         # where memory lies is another matter for a copy.
         state = {key: value for key, value in self.__dict__.items() if key != "step"}
@@ -74,8 +75,7 @@ class Resumable(torch.optim.Optimizer):
         Raises:
             RuntimeError: a manual step is in progress.
         """
-        if self._run is not None:
-            raise RuntimeError("a manual step is in progress: finish it with step() before saving")
+        self._refuse_in_a_step("saving")
         every = self._every_parameter()
         state, whose = self._state, self._remembered
         if state is None:
@@ -100,8 +100,7 @@ class Resumable(torch.optim.Optimizer):
         Raises:
             ValueError: it was written by a plain optimizer, for another variant, another m or other parameters.
         """
-        if self._run is not None:
-            raise RuntimeError("a manual step is in progress: finish it with step() before loading")
+        self._refuse_in_a_step("loading")
         groups = [dict(group) for group in state_dict["param_groups"]]
         saved: Any = groups[0].pop(OWN, None)
         if saved is None:
@@ -128,7 +127,6 @@ class Resumable(torch.optim.Optimizer):
         for group, had in zip(self.param_groups, offered, strict=True):
             if not had:
                 group.pop("rho", None)
-        self._state, self._run = state, None
-        self._live, self._remembered = live, parameters
+        self._state, self._live, self._remembered = state, live, parameters
         self._skipped, self._batch, self._info = saved["skipped"], saved["recipe"]["batch"], None
         self._offer_rho()

@@ -112,7 +112,11 @@ class TorchSpace(Space):
 
     def threshold(self, x: Leaves, k: int) -> Scalar:
         """See `Space.threshold`."""
-        return torch.topk(torch.cat([u.abs().reshape(-1) for u in x]), k).values[-1]
+        return torch.topk(torch.cat([whole(u.abs()).reshape(-1) for u in x]), k).values[-1]
+
+    def cumulative(self, mask: Array) -> Array:
+        """See `Space.cumulative`."""
+        return spread_like(super().cumulative(whole(mask)), mask)
 
     def counter(self, start: Scalar, like: Array | None) -> Array:
         """See `Space.counter`."""

@@ -32,9 +32,11 @@ from tests.browser import chromium, complaints
 
 @pytest.mark.parametrize(("name", "train", "test", "length"), [("mnist1d", 4000, 1000, 40), ("digits", 1437, 360, 64)])
 def test_data_have_the_documented_shapes_and_are_the_same_every_time(
-    name: str, train: int, test: int, length: int
+    monkeypatch: pytest.MonkeyPatch, name: str, train: int, test: int, length: int
 ) -> None:
+    """Also when one process made them and another found them in a file."""
     data = load(name)
+    monkeypatch.delenv("SAMFAMILY_DATA")
     again = load.__wrapped__(name)
     assert data.inputs.shape == (train, length)
     assert data.evaluation_inputs.shape == (test, length)
@@ -44,11 +46,20 @@ def test_data_have_the_documented_shapes_and_are_the_same_every_time(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_loading_leaves_the_global_generators_alone() -> None:
+def test_loading_leaves_the_global_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAMFAMILY_DATA")
     random.seed(5)
     expected = random.Random(5).random()
     load.__wrapped__("mnist1d")
     assert random.random() == expected
+
+
+def test_what_is_kept_is_found_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAMFAMILY_DATA", str(tmp_path))
+    load.__wrapped__("digits")
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.npz"]
+    monkeypatch.setattr("benchmarks.data._digits", None)  # nobody makes them again
+    assert load.__wrapped__("digits").inputs.shape == (1437, 64)
 
 
 def test_replacing_forty_percent_of_the_labels_makes_thirty_six_percent_wrong() -> None:

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from samfamily import ASAM, GSAM, RSAM, SAM, EigenSAM, FriendlySAM, LookSAM, RandomSmoothing
+from samfamily import ASAM, FAMILY, GSAM, SAM, SSAM, SSAMD, EigenSAM, FriendlySAM, LookSAM, filterwise
 from samfamily_torch import SharpnessAware
 
 BATCH, STEPS = 64, 20
@@ -25,13 +25,16 @@ ROWS = {
     "FriendlySAM": FriendlySAM(rho=0.2),
     "LookSAM": LookSAM(rho=0.2, k=3),
 }
-WHOLE = {
-    "second order": SAM(rho=0.2, second_order=True),
-    "EigenSAM": EigenSAM(rho=0.2),
-    "RSAM": RSAM(rho=0.2),
-    "RandomSmoothing": RandomSmoothing(rho=0.2),
+WHOLE = {name: row() for name, row in FAMILY.items()} | {
+    "SSAM": SSAM(rho=0.2, every=2),
+    "SSAMD": SSAMD(rho=0.2, every=2),
+    "LookSAM": LookSAM(rho=0.2, k=2),
+    "EigenSAM": EigenSAM(rho=0.2, every=2),
+    "SAM, second order": SAM(rho=0.2, second_order=True),
+    "SAM, p=1": SAM(rho=0.2, p=1),
+    "ASAM, filterwise": ASAM(rho=0.2, size=filterwise),
 }
-"""Rows that ask for products with the Hessian, which no wrapper averages, or draw noise, of which ranks have parts."""
+"""Every row; some ask for products with the Hessian, which no wrapper averages, draw noise, or choose among all."""
 MS = [8, 16, 32, None]
 PIECE = 504
 """Bytes: the first layer's weights go alone."""

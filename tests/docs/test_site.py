@@ -36,7 +36,8 @@ def build(config: Path, into: Path) -> subprocess.CompletedProcess[str]:
     """Build a site, as strictly as `make docs` does."""
     options = ["--strict", "--config-file", str(config), "--site-dir", str(into)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "backends")])}
-    env.pop("MPLBACKEND", None)  # a notebook's is its own
+    for name in ("MPLBACKEND", "XLA_FLAGS"):  # a notebook's are its own
+        env.pop(name, None)
     command = [sys.executable, "-m", "mkdocs", "build", *options]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
 
@@ -78,6 +79,13 @@ def test_formulas_and_pictures_are_there(site: Path) -> None:
     """What `complaints` looks at must not be missing altogether."""
     assert (site / "the-family.html").read_text().count("<math") > len(FAMILY)
     assert (site / "notebooks/two_dimensions.html").read_text().count("<img") >= 2
+
+
+def test_the_reference_has_what_a_class_inherits(site: Path) -> None:
+    page = (site / "reference/torch.html").read_text()
+    for name in ("step", "first_step", "second_step", "perturbed", "state_dict", "load_state_dict"):
+        assert f'id="samfamily_torch.optimizer.SharpnessAware.{name}"' in page
+    assert "SharpnessAware.register_step_post_hook" not in page  # it is PyTorch's
 
 
 def test_a_tab_shows_the_other_framework(browser: Any, address: str) -> None:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from samfamily import FAMILY, SAM, VaSSO
-from samfamily_jax import StepInfo, sharpness_aware, value_and_grad
+from samfamily_jax import StepInfo, sharpness_aware, unrolled, value_and_grad, vmapped
 
 X = jax.random.normal(jax.random.key(0), (16, 3))
 Y = jnp.sum(X, 1)
@@ -106,6 +106,16 @@ def test_an_idle_step_costs_one_gradient() -> None:
         _, state, info = step(PARAMS, state, (X, Y))
         counted.append((float(info.gradient_evaluations), bool(info.active)))
     assert counted == [(2, True), (1, False), (1, False)] * 2
+
+
+@pytest.mark.parametrize("shards", [unrolled, vmapped], ids=lambda way: way.__name__)
+def test_shards_that_decide_apart_are_counted_apart(shards: Any) -> None:
+    """Half of AESAM's shards climb: the step took one gradient and a half, also where both branches are computed."""
+    sa = sharpness_aware(loss_fn, FAMILY["AESAM"]().sharded(8), shards=shards)
+    step, outputs = jax.jit(sa.with_info), jnp.tanh(X @ PARAMS["w"])
+    _, state, first = step(PARAMS, sa.init(PARAMS), (X, Y))
+    _, _, second = step(PARAMS, state, (X, outputs + jnp.repeat(jnp.array([10.0, 0.001]), 8)))
+    assert (float(first.gradient_evaluations), float(second.gradient_evaluations)) == (2, 1.5)
 
 
 def test_outside_jit_an_idle_step_runs_one_branch() -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from samfamily.space import Vec
-from samfamily_torch import ASAM, GSAM, MSAM, SAM, USAM, WSAM, FriendlySAM, LookSAM, SAMPa, SharpnessAware
+from samfamily_torch import ASAM, GSAM, MSAM, SAM, USAM, WSAM, FriendlySAM, LookSAM, SAMPa, SharpnessAware, resuming
 from samfamily_torch import optimizer as adapter
 from samfamily_torch.live import LiveParameters
 from tests.torch.memory import own, remembered
@@ -480,7 +480,7 @@ def stay_away_after_an_exception(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_the_memory_on_load(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(adapter, "unpack", lambda _vectors, _scalars, like: like)
+    patch.setattr(resuming, "unpack", lambda _vectors, _scalars, like: like)
 
 
 def take_the_finite_part_of_a_gradient(patch: pytest.MonkeyPatch) -> None:

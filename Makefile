@@ -55,7 +55,7 @@ lint: setup  ## check style, docstrings and types; change nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pydoclint --quiet samfamily backends
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync mypy pyright
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going mypy pyright
 
 mypy pyright: setup  # both, as two type checkers disagree; each keeps one core busy for a minute
 	$(BIN)/$@

@@ -98,6 +98,7 @@ class Resumable(torch.optim.Optimizer):
             state_dict: as it was returned.
 
         Raises:
+            RuntimeError: a manual step is in progress.
             ValueError: it was written by a plain optimizer, for another variant, another m or other parameters.
         """
         self._refuse_in_a_step("loading")
